@@ -190,7 +190,7 @@ static void do_reset(struct world *w, uint8_t how)
 	}
 	FUZZ_CHECK(link_reset(w->host.link, key, next, epoch) == 0);
 	w->clean = !(how & 2);
-	while (move(&w->host, how & 2 ? 1 + how / 4 : SIZE_MAX))
+	while (move(&w->host, how & 2 ? (size_t)1 + how / 4 : SIZE_MAX))
 		;
 	w->clean = true;
 	w->last = 0;
