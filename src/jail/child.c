@@ -151,6 +151,8 @@ static void write_proc(const struct jail_plan *p, const char *path, const char *
 
 static void map_ids(const struct jail_plan *p)
 {
+	/* A caller that made itself non-dumpable, as jail_self() does, left us a /proc/self that belongs to root. */
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	/* An unprivileged process may map its gid only after giving up setgroups. [user_namespaces(7)] */
 	write_proc(p, "/proc/self/setgroups", "deny");
 	write_proc(p, "/proc/self/uid_map", p->uid_map);

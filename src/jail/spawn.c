@@ -248,9 +248,14 @@ static int clone_child(struct start *s)
 	return 0;
 }
 
+int jail_kill(int pidfd)
+{
+	return syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 ? -errno : 0;
+}
+
 static void reap(struct start *s)
 {
-	syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+	jail_kill(s->pidfd);
 	while (waitpid(s->pid, NULL, __WALL) < 0 && errno == EINTR)
 		;
 	fd_close(&s->pidfd);
