@@ -4,10 +4,13 @@
  *
  * Theory of operation
  *
- * Purpose: the same promise as Landlock's, by other means: either alone suffices. Also hides names (stat is no Landlock right).
- * Parent: root_plan() turns the wanted paths into a list of binds. Child, in its new mount namespace, with system calls only:
- *	clone each tree, read-only and nosuid, still by its name in the old root; mount a tmpfs over /proc (a directory that is
- *	always there); make mount points, attach the clones; seal the tmpfs; pivot into it; detach the old root.
+ * Purpose: the same promise as Landlock's, by other means: either alone suffices. Also hides names (stat is
+ * no Landlock right).
+ * Parent: root_plan() turns the wanted paths into a list of binds. Child, in its new mount namespace, with
+ * system calls only:
+ *	clone each tree, read-only and nosuid, still by its name in the old root; mount a tmpfs over /proc (a
+ *	directory that is always there); make mount points, attach the clones; seal the tmpfs; pivot into it;
+ *	detach the old root.
  * Order of binds: outer before inner; what an earlier one shows already is left out.
  */
 #include <errno.h>
@@ -41,7 +44,8 @@
 
 static bool plain(const char *path)
 {
-	return path[0] == '/' && !strstr(path, "/../") && !strstr(path, "/./") && strlen(path) < JAIL_BIND_PATH;
+	return path[0] == '/' && !strstr(path, "/../") && !strstr(path, "/./") &&
+	       strlen(path) < JAIL_BIND_PATH;
 }
 
 static bool shown(const struct jail_root *r, const char *path, bool write)
@@ -159,8 +163,8 @@ static int pivot(int root)
 	if (syscall(SYS_mount_setattr, root, "", AT_EMPTY_PATH, &seal, sizeof(seal)) < 0)
 		return -errno;
 	/* The old root lands on top of the new one, from where it is taken away. [pivot_root(2)] */
-	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || syscall(SYS_umount2, ".", MNT_DETACH_) < 0 ||
-	    chdir("/") < 0)
+	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+	    syscall(SYS_umount2, ".", MNT_DETACH_) < 0 || chdir("/") < 0)
 		return -errno;
 	return 0;
 }
@@ -176,7 +180,8 @@ int root_enter(const struct jail_root *r)
 		if (tree[i] < 0)
 			return tree[i];
 	}
-	if (syscall(SYS_mount, "tmpfs", "/proc", "tmpfs", MS_NOSUID_ | MS_NODEV_ | MS_NOEXEC_, "size=64k,nr_inodes=1k,mode=755") < 0)
+	if (syscall(SYS_mount, "tmpfs", "/proc", "tmpfs", MS_NOSUID_ | MS_NODEV_ | MS_NOEXEC_,
+		    "size=64k,nr_inodes=1k,mode=755") < 0)
 		return -errno;
 	int root = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Supervised opens: what the decision function sees, what the child gets, and jail_open_beneath()'s judgement.
+// Supervised opens: what the decision function sees, what the child gets, jail_open_beneath()'s judgement.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -38,7 +38,9 @@ static int decide(void *data, const char *path, int flags)
 /* supervised() - run to its end; exit status, and the first bytes of its output in @out */
 static int supervised(char *const *argv, bool kill_early, char *out, size_t size)
 {
-	static const struct jail_path libs[] = { { "/usr", false }, { "/bin", false }, { "/lib", false }, { "/lib64", false } };
+	static const struct jail_path libs[] = {
+		{ "/usr", false }, { "/bin", false }, { "/lib", false }, { "/lib64", false }
+	};
 	uid_t uid = getuid() == 0 ? 65500 : (uid_t)-1;
 	struct vial_err err = VIAL_ERR_INIT;
 	struct jail_child c;
@@ -46,13 +48,23 @@ static int supervised(char *const *argv, bool kill_early, char *out, size_t size
 
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	struct jail_fd fd = { p[1], 1 };
-	struct jail_opts o = { .path = argv[0], .argv = argv, .fds = &fd, .n_fds = 1, .paths = libs, .n_paths = 4,
-		.profile = JAIL_QEMU, .uid = uid, .gid = uid, .namespaces = true, .notify = true };
+	struct jail_opts o = { .path = argv[0],
+			       .argv = argv,
+			       .fds = &fd,
+			       .n_fds = 1,
+			       .paths = libs,
+			       .n_paths = 4,
+			       .profile = JAIL_QEMU,
+			       .uid = uid,
+			       .gid = uid,
+			       .namespaces = true,
+			       .notify = true };
 	if (jail_spawn(&o, &c, &err) < 0)
 		fail_msg("%s", err.msg);
 	close(p[1]);
 	for (;;) {
-		struct pollfd pfd[2] = { { .fd = c.pidfd, .events = POLLIN }, { .fd = c.notify_fd, .events = POLLIN } };
+		struct pollfd pfd[2] = { { .fd = c.pidfd, .events = POLLIN },
+					 { .fd = c.notify_fd, .events = POLLIN } };
 
 		assert_true(poll(pfd, 2, 10000) > 0);
 		if (kill_early) {
@@ -172,7 +184,8 @@ static void test_open_beneath(void **state)
 	assert_int_equal(beneath(dir, "in/file", O_RDONLY), 0);
 	assert_int_equal(beneath(dir, "in", O_RDONLY | O_DIRECTORY), 0);
 	assert_int_equal(beneath(dir, "in/to-file", O_RDONLY), 0);
-	assert_int_equal(beneath(dir, "alias/file", O_RDONLY), 0); /* where it is counts, not how it is called */
+	assert_int_equal(beneath(dir, "alias/file", O_RDONLY),
+			 0); /* where it is counts, not how it is called */
 	assert_int_equal(beneath(dir, "in/missing", O_RDONLY), -ENOENT);
 	assert_int_equal(beneath(dir, "out", O_RDONLY), -EACCES);
 	assert_int_equal(beneath(dir, "in/../out", O_RDONLY), -EACCES);

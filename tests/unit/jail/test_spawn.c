@@ -22,7 +22,11 @@
 #include "jail/jail.h"
 
 static const struct jail_path libs[] = {
-	{ "/usr", false }, { "/bin", false }, { "/lib", false }, { "/lib64", false }, { "/etc/ld.so.cache", false },
+	{ "/usr", false },
+	{ "/bin", false },
+	{ "/lib", false },
+	{ "/lib64", false },
+	{ "/etc/ld.so.cache", false },
 };
 
 static uid_t box_uid(void)
@@ -32,8 +36,14 @@ static uid_t box_uid(void)
 
 static struct jail_opts options(char *const *argv)
 {
-	return (struct jail_opts){ .path = argv[0], .argv = argv, .paths = libs, .n_paths = ARRAY_SIZE(libs),
-				   .uid = box_uid(), .gid = box_uid(), .namespaces = true, .die_with_parent = true };
+	return (struct jail_opts){ .path = argv[0],
+				   .argv = argv,
+				   .paths = libs,
+				   .n_paths = ARRAY_SIZE(libs),
+				   .uid = box_uid(),
+				   .gid = box_uid(),
+				   .namespaces = true,
+				   .die_with_parent = true };
 }
 
 static int wait_end(struct jail_child *c)
@@ -46,7 +56,8 @@ static int wait_end(struct jail_child *c)
 }
 
 /* output_of() - run with fd 1 into a pipe; what it wrote */
-static void output_of(struct jail_opts *o, const struct jail_fd *more, size_t n, char *ret, size_t size, int *ret_status)
+static void output_of(struct jail_opts *o, const struct jail_fd *more, size_t n, char *ret, size_t size,
+		      int *ret_status)
 {
 	struct vial_err err = VIAL_ERR_INIT;
 	struct jail_child c;
@@ -71,11 +82,14 @@ static void output_of(struct jail_opts *o, const struct jail_fd *more, size_t n,
 
 static void test_descriptors(void **state)
 {
-	char *const argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)"cat <&3; cat <&4; cat; for i in 5 6 7 8 9; do "
-			       "(: <&$i) 2>/dev/null && echo open; done", NULL };
+	char *const argv[] = { (char *)"/bin/sh", (char *)"-c",
+			       (char *)"cat <&3; cat <&4; cat; for i in 5 6 7 8 9; do "
+				       "(: <&$i) 2>/dev/null && echo open; done",
+			       NULL };
 	struct jail_opts o = options(argv);
 	char out[64];
-	int status, a = fcntl(fd_memfd("a", "A", 1), F_DUPFD, 20), b = fcntl(fd_memfd("b", "B", 1), F_DUPFD, 20);
+	int status, a = fcntl(fd_memfd("a", "A", 1), F_DUPFD, 20),
+		    b = fcntl(fd_memfd("b", "B", 1), F_DUPFD, 20);
 
 	(void)state;
 	assert_true(a >= 20 && b >= 20);
@@ -108,7 +122,8 @@ static void test_environment(void **state)
 
 static void test_identity(void **state)
 {
-	char *const argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)"id -u; id -G; ulimit -c; ulimit -n; echo $$", NULL };
+	char *const argv[] = { (char *)"/bin/sh", (char *)"-c",
+			       (char *)"id -u; id -G; ulimit -c; ulimit -n; echo $$", NULL };
 	const struct jail_rlimit lim = { RLIMIT_NOFILE, 99 };
 	struct jail_opts o = options(argv);
 	char out[128], want[128];
@@ -126,7 +141,8 @@ static void test_identity(void **state)
 
 static void test_ignored_signals(void **state)
 {
-	char *const argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)"kill -PIPE $$; echo survived", NULL };
+	char *const argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)"kill -PIPE $$; echo survived",
+			       NULL };
 	struct jail_opts o = options(argv);
 	char out[64];
 	int status;
@@ -248,7 +264,8 @@ static void test_host_without_namespaces(void **state)
 			_exit(1);
 		waitpid(c.pid, &status, 0);
 		o.strict = true;
-		if (status != 0 || jail_spawn(&o, &c, &err) != VIAL_E_UNSUPPORTED || !strstr(err.msg, "user namespaces"))
+		if (status != 0 || jail_spawn(&o, &c, &err) != VIAL_E_UNSUPPORTED ||
+		    !strstr(err.msg, "user namespaces"))
 			_exit(2);
 		_exit(0);
 	}
