@@ -77,30 +77,32 @@ static int add(struct jail_root *r, const char *path, bool write)
 	if (r->n == ARRAY_SIZE(r->binds) || strlen(path) >= JAIL_BIND_PATH || strcmp(path, "/") == 0)
 		return -E2BIG;
 	struct jail_bind *b = &r->binds[r->n++];
-	strcpy(b->path, path);
+	memcpy(b->path, path, strlen(path) + 1);
 	b->write = write;
 	b->dir = S_ISDIR(st.st_mode);
 	b->dev = S_ISCHR(st.st_mode);
 	return 0;
 }
 
-static int by_length(const void *a, const void *b)
+/* outer_first() - shorter paths before longer ones; a handful of them, so by insertion */
+static void outer_first(const struct jail_opts *o, const struct jail_path *sorted[JAIL_PATHS_MAX])
 {
-	size_t x = strlen((*(const struct jail_path *const *)a)->path);
-	size_t y = strlen((*(const struct jail_path *const *)b)->path);
+	for (size_t i = 0; i < o->n_paths; i++) {
+		size_t at = i;
 
-	return (x > y) - (x < y);
+		for (; at > 0 && strlen(sorted[at - 1]->path) > strlen(o->paths[i].path); at--)
+			sorted[at] = sorted[at - 1];
+		sorted[at] = &o->paths[i];
+	}
 }
 
 int root_plan(struct jail_root *r, const struct jail_opts *o)
 {
-	const struct jail_path *sorted[JAIL_PATHS_MAX];
+	const struct jail_path *sorted[JAIL_PATHS_MAX] = { NULL };
 	char interp[256];
 
 	r->n = 0;
-	for (size_t i = 0; i < o->n_paths; i++)
-		sorted[i] = &o->paths[i];
-	qsort(sorted, o->n_paths, sizeof(sorted[0]), by_length);
+	outer_first(o, sorted);
 	for (size_t i = 0; i < o->n_paths; i++) {
 		int rc = add(r, sorted[i]->path, sorted[i]->write);
 		if (rc < 0)
@@ -135,7 +137,7 @@ static int make_point(int root, const struct jail_bind *b)
 {
 	char path[JAIL_BIND_PATH];
 
-	strcpy(path, b->path + 1);
+	memcpy(path, b->path + 1, strlen(b->path));
 	for (char *p = path; (p = strchr(p, '/')); *p++ = '/') {
 		*p = '\0';
 		if (mkdirat(root, path, 0755) < 0 && errno != EEXIST)
@@ -171,7 +173,7 @@ static int pivot(int root)
 
 int root_enter(const struct jail_root *r)
 {
-	int tree[ARRAY_SIZE(r->binds)];
+	int tree[ARRAY_SIZE(r->binds)] = { 0 };
 
 	if (syscall(SYS_mount, NULL, "/", NULL, MS_REC_ | MS_PRIVATE_, NULL) < 0)
 		return -errno;

@@ -405,11 +405,9 @@ int jail_spawn(const struct jail_opts *o, struct jail_child *ret, struct vial_er
 	while (rc == 1);
 	if (rc < 0)
 		return rc;
-	*ret = (struct jail_child){
-		.pid = s.pid,
-		.pidfd = take_fd(s.pidfd),
-		.notify_fd = take_fd(s.listener),
-		.missing = s.missing,
-	};
+	ret->pid = s.pid;
+	ret->pidfd = take_fd(s.pidfd);
+	ret->notify_fd = take_fd(s.listener);
+	ret->missing = s.missing;
 	return 0;
 }
