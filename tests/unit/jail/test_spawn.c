@@ -332,6 +332,31 @@ static void test_from_non_dumpable(void **state)
 	assert_int_equal(wait_end(&c), 0);
 }
 
+/* Under Landlock nobody mounts: the child goes without a root of its own, and the caller is told. */
+static void test_from_under_landlock(void **state)
+{
+	char *const argv[] = { (char *)"/bin/true", NULL };
+	static const struct jail_path paths[] = { { "/", true } };
+	int status;
+
+	(void)state;
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct vial_err err = VIAL_ERR_INIT;
+		struct jail_opts o = options(argv);
+		struct jail_child c;
+		int locked = jail_self(JAIL_NONE, paths, 1, 0, &err);
+
+		if (locked & JAIL_NO_LANDLOCK)
+			_exit(0);
+		if (locked != 0 || jail_spawn(&o, &c, &err) != 0 || c.missing != JAIL_NO_USERNS)
+			_exit(1);
+		_exit(waitpid(c.pid, &status, 0) == c.pid && status == 0 ? 0 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -344,6 +369,7 @@ int main(void)
 		cmocka_unit_test(test_host_without_namespaces),
 		cmocka_unit_test(test_dies_with_parent),
 		cmocka_unit_test(test_from_non_dumpable),
+		cmocka_unit_test(test_from_under_landlock),
 	};
 
 	return cmocka_run_group_tests_name("jail/spawn", tests, NULL, NULL);
