@@ -242,9 +242,9 @@ static void end_over(struct cmds *cs)
 			continue;
 		if (!c->failed)
 			send_exited(c);
-		cmd_free(c);
 		if (ev)
 			ev->ended(user);
+		cmd_free(c);
 	}
 }
 
