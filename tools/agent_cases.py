@@ -97,7 +97,7 @@ def case_credit(m):
 def case_violations(m):
     e = al.Exec(m.link, ["sleep", "100"], stdin=True)
     e.until("started")
-    for _ in range(12):
+    for _ in range(20):
         e.conn.send("stdin", al.field(2, b"z" * 32768))
     check(e.until("exited") in ("abort",), e.r.ended)
     for raw in (al.frame("ping"), b"\xff\xff\xff\xff", b"\0\0\0\2\xff\xff"):
@@ -190,10 +190,10 @@ def case_tty(m):
     say(b"echo $((40+2))\n", b"42\r\n> ")
     e.conn.send("resize", al.field(1, 50) + al.field(2, 120))
     say(b"stty size\n", b"50 120\r\n> ")
-    say(b"sleep 70\n", b"sleep 70")
+    say(b"sh -c 'echo g$((1+1)); exec sleep 70'\n", b"g2")
     say(b"\x1a", b"> ")
     say(b"jobs\n", b"Stopped")
-    say(b"fg\n", b"sleep 70")
+    say(b"fg\n", b"exec sleep 70")
     say(b"\x03", b"> ")
     e.stdin(b"exit 5\n")
     r = e.wait()
