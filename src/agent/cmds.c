@@ -39,7 +39,7 @@
 
 static void arm_tick(struct cmds *cs)
 {
-	loop_timer_set(cs->tick, 1);
+	loop_timer_set(cs->tick, clock_mono_ns()); /* from the tick itself: next turn, not this */
 }
 
 static void send_msg(struct cmd *c, const struct agent_guest_msg *m)
