@@ -23,6 +23,10 @@
 #define AGENT_ARGS_MAX	   65536	   /* argv and env entries each */
 #define AGENT_RLIMITS_MAX  16
 #define AGENT_TEXT_MAX	   400		   /* Failed.message */
+#define AGENT_PATH_MAX	   4096		   /* cwd, console_shell */
+#define AGENT_USER_MAX	   512		   /* Exec.user */
+#define AGENT_ENTROPY_MAX  256
+#define AGENT_NAME_MAX	   64 /* hello.magic, hostname, machine_id, disk serials, file system type */
 
 enum agent_stream { AGENT_STDIN = 0, AGENT_STDOUT = 1, AGENT_STDERR = 2 };
 

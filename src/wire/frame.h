@@ -17,7 +17,8 @@
 
 /**
  * struct frame_in - splits a byte stream into frames
- * @buf:	bytes not yet handed out; at most FRAME_HEADER + @max
+ * @buf:	bytes received; drained of whole frames it holds less than FRAME_HEADER + @max that is not
+ *		handed out, and at most as much again that is
  * @max:	longest payload accepted; may be changed between frames
  *
  * Zero-initialise, set @max, end with frame_in_done(). The peer controls every byte.
@@ -25,7 +26,7 @@
 struct frame_in {
 	struct buf buf;
 	size_t max;
-	size_t used; /* bytes of the frame last handed out */
+	size_t used; /* bytes at the start of @buf that were handed out */
 };
 
 void frame_in_done(struct frame_in *f);
@@ -43,6 +44,15 @@ int frame_in_push(struct frame_in *f, const void *p, size_t n);
  * Return: 1 with a frame, 0 if more bytes are needed, -EMSGSIZE if it is too long.
  */
 int frame_in_next(struct frame_in *f, const uint8_t **ret, size_t *ret_n);
+
+/* frame_header() - write the header of a frame with @n bytes of payload to @p */
+static inline void frame_header(uint8_t p[FRAME_HEADER], uint32_t n)
+{
+	p[0] = (uint8_t)(n >> 24);
+	p[1] = (uint8_t)(n >> 16);
+	p[2] = (uint8_t)(n >> 8);
+	p[3] = (uint8_t)n;
+}
 
 /* frame_put() - append one frame to @out; @out->failed tells of a failure */
 void frame_put(struct buf *out, const void *payload, size_t n);

@@ -39,6 +39,9 @@
 
 #include "base/attr.h"
 
+/* Starts a RESET and a HELLO record; 16 bytes, of which the first is no packet's type. */
+#define LINK_MAGIC "\xf5vial-link\x01\xa7\x1c\xe3\x9b\r"
+#define LINK_MAGIC_SIZE 16
 #define LINK_HEADER	8
 #define LINK_CHUNK	(32 * 1024 - LINK_HEADER) /* a guest's write to virtio-serial is cut at 32 KiB */
 #define LINK_CONNS_MAX	1024
@@ -83,6 +86,7 @@ DEFINE_CLEANUP(struct link, link_free)
  * @key:	the guest's current key
  * @next_key:	random; the guest's key from then on
  * @epoch:	random, never used before
+ * A record that was begun must be written to its end before the next, and no snapshot be taken before its HELLO.
  * Return: 0 or -ENOMEM.
  */
 int link_reset(struct link *l, const uint8_t key[LINK_KEY_SIZE], const uint8_t next_key[LINK_KEY_SIZE],
@@ -105,7 +109,7 @@ void link_set_control(struct link *l, uint32_t conn);
 
 /* link_send() - queue bytes; 0, -EPIPE if @conn is gone or shut, -ENOBUFS past LINK_QUEUE_MAX, -ENOMEM */
 int link_send(struct link *l, uint32_t conn, const void *p, size_t n);
-/* link_queued() - bytes queued on @conn and not yet drained */
+/* link_queued() - bytes queued on @conn and not yet drained; what link_pending() gave counts until all of it is */
 size_t link_queued(const struct link *l, uint32_t conn);
 /* link_shut() - no more data from here, after what is queued; a connection shut both ways is gone */
 void link_shut(struct link *l, uint32_t conn);

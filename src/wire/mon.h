@@ -76,7 +76,7 @@ struct mon_msg {
 			uint32_t rows, cols;
 		} resize;
 		struct {
-			uint32_t pid, window;
+			uint32_t pid, window; /* both 0 for a launch */
 		} started;
 		struct agent_data output;
 		struct {
