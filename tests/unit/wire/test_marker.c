@@ -22,7 +22,8 @@ static size_t find_in_pieces(const uint8_t *stream, size_t n, size_t step, uint3
 
 	marker_set(&m, HEAD, REST);
 	while (at < n) {
-		size_t piece = MIN(n - at, random_u32(seed) % step + 1), start = SIZE_MAX;
+		size_t want = random_u32(seed) % step + 1, start = SIZE_MAX;
+		size_t piece = MIN(n - at, want);
 		_cleanup_free_ uint8_t *copy = exact_copy(stream + at, piece);
 		size_t end = marker_find(&m, copy, piece, &start);
 
