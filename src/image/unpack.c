@@ -26,6 +26,7 @@
 #include "image/stream.h"
 #include "image/tar.h"
 #include "image/treefile.h"
+#include "jail/jail.h"
 #include "wire/tlv.h"
 
 static inline void stream_freep(struct stream **s)
@@ -163,6 +164,11 @@ static const struct {
 
 static int run(int argc, char **argv, struct buf *report, struct vial_err *err)
 {
+	/* The loader has done its work: from here on no file can be opened at all. */
+	int r = jail_self(JAIL_UNPACK, NULL, 0, 0, err);
+
+	if (r < 0)
+		return r;
 	for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(jobs); i++)
 		if (strcmp(argv[1], jobs[i].name) == 0 && argc == 2 + jobs[i].n_args)
 			return jobs[i].run(argv + 2, report, err);
