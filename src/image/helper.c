@@ -193,49 +193,60 @@ static void reap(struct jail_child *c)
 	fd_close(&c->pidfd);
 }
 
-static int run_and_read(const struct image_env *env, char *const *argv, const struct jail_fd *fds, size_t n_fds,
-			struct buf *report, struct vial_err *err)
-{
-	_cleanup_free_ char *text = NULL;
-	struct jail_fd all[HELPER_FDS_MAX];
-	struct jail_child helper;
-	size_t len;
-	int p[2], r;
+/* struct run - one run of the helper */
+struct run {
+	char *const *argv;
+	struct jail_fd fds[HELPER_FDS_MAX];
+	size_t n_fds;
+	helper_feed_fn *feed;
+	void *feed_data;
+};
 
-	if (n_fds >= HELPER_FDS_MAX)
-		return err_set(err, VIAL_E_LIMIT, "too many layers");
+static int run_and_read(const struct image_env *env, struct run *run, struct buf *ret, struct vial_err *err)
+{
+	struct jail_child helper;
+	char *text = NULL;
+	int p[2], fed = 0;
+
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return err_sys(err, -errno, "make a pipe");
 	_cleanup_fd_ int in = p[0];
 	_cleanup_fd_ int out = p[1];
-	memcpy(all, fds, n_fds * sizeof(*fds));
-	all[n_fds] = (struct jail_fd){ .fd = out, .as = UNPACK_FD_REPORT };
-	r = spawn_unpack(env, argv, all, n_fds + 1, &helper, err);
+	run->fds[run->n_fds++] = (struct jail_fd){ .fd = out, .as = UNPACK_FD_REPORT };
+	int r = spawn_unpack(env, run->argv, run->fds, run->n_fds, &helper, err);
 	if (r < 0)
 		return r;
 	fd_close(&out);
-	r = fd_read_all(in, IMAGE_REPORT_MAX, &text, &len);
+	if (run->feed)
+		fed = run->feed(run->feed_data, err);
+	r = fd_read_all(in, IMAGE_REPORT_MAX, &text, &ret->len);
 	fd_close(&in);
 	reap(&helper);
-	if (r < 0)
-		return err_sys(err, r, "read the report of vial-unpack");
-	buf_append(report, text, len);
-	return buf_ok(report) ? 0 : err_set(err, VIAL_E_NO_MEMORY, "out of memory");
+	if (fed < 0 || r < 0) {
+		free(text);
+		ret->len = 0;
+		return fed < 0 ? fed : err_sys(err, r, "read the report of vial-unpack");
+	}
+	ret->data = text;
+	return 0;
 }
 
 int helper_run(const struct image_env *env, char *const *args, const struct jail_fd *fds, size_t n_fds,
-	       struct report *ret, struct vial_err *err)
+	       helper_feed_fn *feed, void *feed_data, struct report *ret, struct vial_err *err)
 {
-	_cleanup_buf_ struct buf report = { 0 };
 	char *argv[ARGS_MAX + 2] = { (char *)(uintptr_t)"vial-unpack" };
+	struct run run = { .argv = argv, .n_fds = n_fds, .feed = feed, .feed_data = feed_data };
+	_cleanup_buf_ struct buf report = { 0 };
 	size_t n = 0;
-	int r;
 
 	*ret = (struct report){ 0 };
+	if (n_fds >= HELPER_FDS_MAX)
+		return err_set(err, VIAL_E_LIMIT, "too many layers");
+	memcpy(run.fds, fds, n_fds * sizeof(*fds));
 	while (args[n] && n < ARGS_MAX) {
 		argv[n + 1] = args[n];
 		n++;
 	}
-	r = run_and_read(env, argv, fds, n_fds, &report, err);
+	int r = run_and_read(env, &run, &report, err);
 	return r < 0 ? r : decode(&report, ret, err);
 }
