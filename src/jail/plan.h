@@ -9,7 +9,7 @@
 
 #include "jail/jail.h"
 
-#define JAIL_FDS_MAX	 64
+#define JAIL_FDS_MAX	 160 /* vial-unpack gets one for each layer of an image */
 #define JAIL_PATHS_MAX	 64
 #define JAIL_RLIMITS_MAX 16
 
