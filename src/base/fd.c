@@ -168,9 +168,10 @@ ssize_t fd_recv(int sock, void *buf, size_t n, int *fds, size_t *ret_nfds)
 		char bytes[CMSG_SPACE(FD_PASS_MAX * sizeof(int))];
 	} ctl;
 	struct iovec iov = { .iov_base = buf, .iov_len = n };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.bytes, .msg_controllen = sizeof(ctl.bytes)
-	};
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = ctl.bytes,
+			      .msg_controllen = sizeof(ctl.bytes) };
 	size_t got = 0;
 	ssize_t r;
 

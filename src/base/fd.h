@@ -22,11 +22,11 @@ static inline void fd_closep(int *fd)
 #define _cleanup_fd_ _cleanup_(fd_closep)
 
 /* take_fd() - the descriptor, leaving -1 behind: ownership moves to the receiver */
-#define take_fd(fd)                   \
-	({                            \
-		int _taken_ = (fd);   \
-		(fd) = -1;            \
-		_taken_;              \
+#define take_fd(fd)                 \
+	({                          \
+		int _taken_ = (fd); \
+		(fd) = -1;          \
+		_taken_;            \
 	})
 
 /* fd_close() - close *@fd if it is open and set it to -1 */

@@ -14,11 +14,11 @@ static inline void mem_freep(void *pp)
 #define _cleanup_free_ _cleanup_(mem_freep)
 
 /* take_ptr() - the pointer's value, leaving NULL behind: ownership moves to the receiver */
-#define take_ptr(p)                           \
-	({                                    \
-		__typeof__(p) _taken_ = (p);  \
-		(p) = NULL;                   \
-		_taken_;                      \
+#define take_ptr(p)                          \
+	({                                   \
+		__typeof__(p) _taken_ = (p); \
+		(p) = NULL;                  \
+		_taken_;                     \
 	})
 
 #endif

@@ -227,8 +227,9 @@ int str_size(const char *s, uint64_t *ret_bytes)
 		const char *suffix;
 		unsigned int shift;
 	} units[] = {
-		{ "", 20 },   { "k", 10 },  { "kb", 10 },  { "kib", 10 }, { "m", 20 }, { "mb", 20 },  { "mib", 20 },
-		{ "g", 30 },  { "gb", 30 }, { "gib", 30 }, { "t", 40 },	  { "tb", 40 }, { "tib", 40 },
+		{ "", 20 },   { "k", 10 },   { "kb", 10 },  { "kib", 10 }, { "m", 20 },
+		{ "mb", 20 }, { "mib", 20 }, { "g", 30 },   { "gb", 30 },  { "gib", 30 },
+		{ "t", 40 },  { "tb", 40 },  { "tib", 40 },
 	};
 	const char *suffix;
 	uint64_t v;

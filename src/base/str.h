@@ -57,10 +57,10 @@ struct strv {
 
 void strv_done(struct strv *s);
 #define _cleanup_strv_ _cleanup_(strv_done)
-int strv_add(struct strv *s, const char *str);			   /* copies; 0 or -ENOMEM */
-int strv_addn(struct strv *s, const char *p, size_t len);	   /* copies @len bytes + NUL */
+int strv_add(struct strv *s, const char *str);			    /* copies; 0 or -ENOMEM */
+int strv_addn(struct strv *s, const char *p, size_t len);	    /* copies @len bytes + NUL */
 int strv_addf(struct strv *s, const char *fmt, ...) _printf_(2, 3); /* 0 or -ENOMEM */
-int strv_copy(struct strv *dst, const struct strv *src);	   /* appends all of @src */
+int strv_copy(struct strv *dst, const struct strv *src);	    /* appends all of @src */
 /* strv_setenv() - replace or add "K=V" given whole; 0, -EINVAL without '=' or -ENOMEM */
 int strv_setenv(struct strv *s, const char *assignment);
 /* strv_getenv() - value of @key or NULL; borrowed */

@@ -124,9 +124,24 @@ typedef int jail_open_fn(void *data, const char *path, int flags);
 
 /**
  * jail_notify_serve() - answer one pending request of a supervised child; call when @notify_fd is readable
- * @execs_left:	how many execve are still allowed; counted down
+ * @execs_left:	how many execve are still allowed; counted down; NULL: none. jail_spawn() has answered the program's own
+ *		start, so a supervisor has no reason to allow any
+ * Never waits: without a pending request it returns 0. Closing @notify_fd makes all later requests fail with ENOSYS.
+ * Works only while the caller may read the child's memory: from the process that spawned it, before its own jail_self()
+ * (afterwards every open gets EACCES).
  * Return: 0, -ENOENT if the request vanished with its thread, other -errno if the listener is dead.
  */
 int jail_notify_serve(int notify_fd, jail_open_fn *fn, void *data, unsigned int *execs_left);
+
+/**
+ * jail_open_beneath() - open for reading a regular file or directory that really lies below a prefix
+ * @prefixes:	NULL-terminated absolute paths, of directories or single files; symlinks in them are followed
+ * @path:	hostile; must be absolute. Symlinks are followed, and the file that is reached must be below a prefix, too;
+ *		/proc's magic links are not followed
+ * @flags:	as the child asked: anything but reading is refused; only /dev/null is always given, read-write
+ * For a jail_open_fn. Needs /proc.
+ * Return: descriptor (CLOEXEC), -EACCES, or -errno of the open.
+ */
+int jail_open_beneath(const char *const *prefixes, const char *path, int flags);
 
 #endif

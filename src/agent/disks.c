@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/disks.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/sysfile.h"
+#include "base/attr.h"
+
+#define DRIVER_DIR "/sys/bus/virtio/drivers/virtio_blk"
+#define SERIAL_MAX 20 /* [virtio-1.2 5.2.6: VIRTIO_BLK_T_GET_ID] */
+
+static void dir_closep(DIR **d)
+{
+	if (*d)
+		closedir(*d);
+}
+
+int disks_unbind(struct disks *d)
+{
+	_cleanup_(dir_closep) DIR *dir = opendir(DRIVER_DIR);
+
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	for (struct dirent *e; (e = readdir(dir)) && d->n < DISKS_MAX;) {
+		size_t len = strlen(e->d_name);
+		if (strncmp(e->d_name, "virtio", 6) != 0 || len >= sizeof(d->unbound[0]))
+			continue;
+		int r = sysfile_write(AT_FDCWD, DRIVER_DIR "/unbind", e->d_name);
+		if (r < 0)
+			return r;
+		memcpy(d->unbound[d->n++], e->d_name, len + 1);
+	}
+	return 0;
+}
+
+int disks_bind(struct disks *d)
+{
+	while (d->n > 0) {
+		int r = sysfile_write(AT_FDCWD, DRIVER_DIR "/bind", d->unbound[d->n - 1]);
+		if (r < 0)
+			return r;
+		d->n--;
+	}
+	return 0;
+}
+
+int disks_find(const char *serial, size_t serial_len, char *path, size_t size)
+{
+	char file[64], name[8], got[SERIAL_MAX + 2];
+
+	if (serial_len == 0 || serial_len > SERIAL_MAX)
+		return -ENOENT;
+	for (char c = 'a'; c <= 'z'; c++) {
+		snprintf(name, sizeof(name), "vd%c", c);
+		snprintf(file, sizeof(file), "/sys/block/%s/serial", name);
+		int r = sysfile_read(AT_FDCWD, file, got, sizeof(got));
+		if (r == -ENOENT)
+			continue;
+		if (r < 0)
+			return r;
+		if (strlen(got) == serial_len && memcmp(got, serial, serial_len) == 0) {
+			int n = snprintf(path, size, "/dev/%s", name);
+			return n > 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
+		}
+	}
+	return -ENOENT;
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The agent's side of the monitor: link, control connection, the steps from a running machine to
+ * a box that takes commands.
+ *
+ * Theory of operation
+ *
+ * Steps: RESET is queued as soon as the machine is being started (the port takes it when the guest
+ * opens it) -> HELLO -> control connection: hello, Refresh, Setup sent in one go, and the commands that wait
+ * right behind them: the agent handles all of it in order, so no round trip is spent waiting.
+ * Building a template: hello, Quiesce -> Done -> the engine saves.
+ * Who is trusted: the guest is hostile. An answer that was not asked for ends the box.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "box/monitor.h"
+#include "engine/layout.h"
+
+int guest_ask(struct monitor *m, const struct agent_host_msg *msg)
+{
+	_cleanup_buf_ struct buf frame = { 0 };
+	int r = agent_host_msg_put(&frame, msg);
+
+	if (r < 0)
+		return r;
+	if (msg->type != AGENT_HOST_HELLO) {
+		if (m->n_asked == ARRAY_SIZE(m->asked))
+			return -EBUSY;
+		m->asked[m->n_asked++] = msg->type;
+	}
+	return link_send(m->link, m->control, frame.data, frame.len);
+}
+
+static int send_hello(struct monitor *m)
+{
+	struct agent_host_msg msg = { .type = AGENT_HOST_HELLO };
+
+	msg.hello.magic = slice_str(AGENT_MAGIC);
+	msg.hello.version_min = AGENT_VERSION_MIN;
+	msg.hello.version_max = AGENT_VERSION_MAX;
+	return guest_ask(m, &msg);
+}
+
+static int send_identity(struct monitor *m)
+{
+	struct agent_host_msg refresh = { .type = AGENT_HOST_REFRESH };
+	struct agent_host_msg setup = { .type = AGENT_HOST_SETUP };
+	uint8_t entropy[64];
+
+	if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
+		return -EIO;
+	refresh.refresh.generation = 1;
+	refresh.refresh.entropy = (struct slice){ entropy, sizeof(entropy) };
+	refresh.refresh.wall_ns = clock_wall_ns();
+	refresh.refresh.hostname = slice_str(m->launch.hostname);
+	refresh.refresh.machine_id = slice_str(m->launch.id);
+	refresh.refresh.memory_max = m->launch.memory_max;
+	refresh.refresh.cpus = m->launch.cpus;
+	setup.setup.root_serial = slice_str(LAYOUT_ROOT_SERIAL);
+	setup.setup.root_fstype = slice_str(m->launch.fstype);
+	setup.setup.upper_serial = slice_str(LAYOUT_UPPER_SERIAL);
+	if (m->launch.console_shell)
+		setup.setup.console_shell = slice_str(m->launch.console_shell);
+	int r = guest_ask(m, &refresh);
+	return r < 0 ? r : guest_ask(m, &setup);
+}
+
+static void on_reset(void *owner)
+{
+	struct monitor *m = owner;
+	struct agent_host_msg quiesce = { .type = AGENT_HOST_QUIESCE };
+	int r = link_open(m->link, true, &m->control);
+
+	log_debug("agent is up");
+	m->state = MON_UP;
+	m->control_in.max = FRAME_MAX;
+	r = r ?: send_hello(m);
+	r = r ?: m->launch.mode == LAUNCH_BUILD ? guest_ask(m, &quiesce) : send_identity(m);
+	if (r < 0) {
+		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
+		return;
+	}
+	clients_start_pending(m);
+}
+
+static void on_done(struct monitor *m)
+{
+	struct vial_err err = VIAL_ERR_INIT;
+
+	if (m->n_asked == 0) {
+		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent answered what was not asked");
+		return;
+	}
+	enum agent_host_type what = m->asked[0];
+	memmove(m->asked, m->asked + 1, --m->n_asked * sizeof(m->asked[0]));
+	log_debug("agent done with request %d", what);
+	if (what == AGENT_HOST_SETUP)
+		monitor_ready(m);
+	else if (what == AGENT_HOST_QUIESCE && m->ops->save_template(m->engine, &err) < 0)
+		monitor_fail(m, err.code, "%s", err.msg);
+}
+
+static void control_msg(struct monitor *m, const struct agent_guest_msg *g)
+{
+	static const char *const names[] = { [AGENT_HOST_REFRESH] = "take its identity",
+					     [AGENT_HOST_SETUP] = "set up its root file system",
+					     [AGENT_HOST_QUIESCE] = "quiesce" };
+
+	switch (g->type) {
+	case AGENT_GUEST_DONE:
+		on_done(m);
+		break;
+	case AGENT_GUEST_FAILED: {
+		size_t what = m->n_asked ? m->asked[0] : 0;
+		const char *name = what < ARRAY_SIZE(names) && names[what] ? names[what] : "do what was asked";
+		monitor_fail(m, g->failed.kind == AGENT_FAIL_ROOT ? VIAL_E_UNSUPPORTED : VIAL_E_ENGINE,
+			     "the guest could not %s: %.*s", name, (int)g->failed.message.n,
+			     (const char *)g->failed.message.p);
+		break;
+	}
+	case AGENT_GUEST_HELLO:
+		if (g->hello.version_min > AGENT_VERSION_MAX)
+			monitor_fail(m, VIAL_E_UNSUPPORTED,
+				     "the guest's agent speaks protocol version %u and later, this vial speaks %u",
+				     g->hello.version_min, AGENT_VERSION_MAX);
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_data(void *owner, uint32_t conn, const uint8_t *p, size_t n)
+{
+	struct monitor *m = owner;
+	struct agent_guest_msg g;
+	const uint8_t *frame;
+	size_t len;
+	int r;
+
+	if (conn != m->control) {
+		(void)clients_guest_data(m, conn, p, n);
+		return;
+	}
+	r = frame_in_push(&m->control_in, p, n);
+	while (r == 0 && m->state < MON_DEAD && (r = frame_in_next(&m->control_in, &frame, &len)) == 1) {
+		r = agent_guest_msg_decode(frame, len, &g);
+		if (r == 0)
+			control_msg(m, &g);
+	}
+	if (r < 0)
+		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent sent a malformed message");
+}
+
+static void on_gone(void *owner, uint32_t conn)
+{
+	struct monitor *m = owner;
+
+	if (conn == m->control)
+		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent dropped its control connection");
+	else
+		clients_guest_gone(m, conn);
+}
+
+static void on_opened(void *owner _unused_, uint32_t conn _unused_)
+{
+	/* Only hosts open connections; the link refuses others. */
+}
+
+static const struct link_ops link_callbacks = { on_opened, on_data, on_gone, on_gone, on_reset };
+
+int guest_init(struct monitor *m, struct vial_err *err)
+{
+	uint8_t epoch[LINK_EPOCH_SIZE];
+	int r = link_new(LINK_HOST, &link_callbacks, m, &m->link);
+
+	if (r == 0 && getrandom(epoch, sizeof(epoch), 0) != sizeof(epoch))
+		r = -EIO;
+	r = r ?: link_reset(m->link, m->launch.reset_key, m->launch.next_key, epoch);
+	return r < 0 ? err_sys(err, r, "prepare the link to the guest") : 0;
+}
+
+int guest_feed(struct monitor *m, const void *p, size_t n)
+{
+	return link_feed(m->link, p, n);
+}

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vial-monitor: the sole parent of everything one box runs.
+ *
+ * Theory of operation
+ *
+ * Purpose: start the box's machine, carry commands between clients and the agent, and take all of it
+ * down when the box ends, however that comes about.
+ * Who is trusted: the launch description (written by the library). The guest, QEMU and their messages are
+ * hostile. This process holds no file but its descriptors and has no rights beyond them (jail_self).
+ * Life: the box ends when the lifeline socket closes or the client's process ends (pidfd: a forked child of the
+ * client may keep the socket open), when the machine ends, or on MON_STOP. Children die with this process
+ * (PDEATHSIG); it removes the box's directory last.
+ * Threads: one.
+ */
+#include "box/monitor.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "jail/jail.h"
+
+#define LAUNCH_MAX KIB(64)
+
+static void lifeline_put(struct monitor *m, const struct mon_msg *msg)
+{
+	int fd = launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0);
+
+	if (mon_msg_put(&m->lifeline_out.buf, msg) == 0)
+		(void)outq_flush(&m->lifeline_out, fd); /* a few small messages: they fit its socket buffer */
+}
+
+void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
+{
+	struct mon_msg msg = { .type = MON_ERROR };
+	va_list ap;
+
+	if (m->state >= MON_DEAD)
+		return;
+	m->state = MON_DEAD;
+	va_start(ap, fmt);
+	vsnprintf(m->why, sizeof(m->why), fmt, ap);
+	va_end(ap);
+	m->why_code = code;
+	log_info("box ends: %s", m->why);
+	msg.error.code = code;
+	msg.error.text = (struct slice){ (uint8_t *)m->why, MIN(strlen(m->why), (size_t)MON_TEXT_MAX) };
+	lifeline_put(m, &msg);
+	clients_fail_all(m);
+	if (m->loop)
+		loop_quit(m->loop, 0);
+}
+
+void monitor_ready(struct monitor *m)
+{
+	if (m->state < MON_READY)
+		m->state = MON_READY;
+	loop_timer_set(m->timer, 0);
+	lifeline_put(m, &(struct mon_msg){ .type = MON_STARTED });
+}
+
+void monitor_flush_agent(struct monitor *m)
+{
+	const uint8_t *p;
+	size_t n;
+
+	while (m->agent_src && (n = link_pending(m->link, &p)) > 0) {
+		ssize_t r = send(m->ops->agent_fd(m->engine), p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0) {
+			/* A dead machine is reported by its exit. */
+			loop_src_set_events(m->agent_src, EPOLLIN | (errno == EAGAIN ? EPOLLOUT : 0));
+			return;
+		}
+		link_drained(m->link, (size_t)r);
+	}
+	if (m->agent_src)
+		loop_src_set_events(m->agent_src, EPOLLIN);
+}
+
+static void on_agent(struct loop_src *src, uint32_t events, void *data)
+{
+	static uint8_t chunk[KIB(64)]; /* one thread; contents do not outlive the call */
+	struct monitor *m = data;
+
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+		ssize_t n = recv(m->ops->agent_fd(m->engine), chunk, sizeof(chunk), MSG_DONTWAIT);
+		if (n > 0 && guest_feed(m, chunk, (size_t)n) < 0) {
+			monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent broke the link protocol");
+			return;
+		}
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+			loop_src_free(src);
+			m->agent_src = NULL;
+		}
+	}
+	monitor_flush_agent(m);
+}
+
+static void on_console(struct loop_src *src, uint32_t events _unused_, void *data)
+{
+	struct monitor *m = data;
+	char text[1024];
+	ssize_t n = recv(m->ops->console_fd(m->engine), text, sizeof(text), MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		loop_src_free(src);
+		m->console_src = NULL;
+		return;
+	}
+	if (m->console.len + (size_t)n > MON_CONSOLE_MAX)
+		buf_consume(&m->console, MIN(m->console.len, MON_CONSOLE_MAX / 2));
+	buf_append(&m->console, text, (size_t)n);
+}
+
+static void drain_console(struct monitor *m)
+{
+	for (int i = 0; i < 64 && m->console_src; i++) {
+		size_t before = m->console.len;
+		on_console(m->console_src, EPOLLIN, m);
+		if (m->console_src && m->console.len == before)
+			return;
+	}
+}
+
+/* The console line that tells most: a panic, a word of the agent, else the last one. "" if there is none. */
+static const char *console_hint(struct monitor *m)
+{
+	static const char *const marks[] = { "Kernel panic", "vial-agent:" };
+	char *text, *hit = NULL;
+
+	drain_console(m);
+	text = (char *)(uintptr_t)buf_cstr(&m->console);
+	if (!text)
+		return "";
+	for (size_t i = 0; i < ARRAY_SIZE(marks) && !hit; i++)
+		hit = strstr(text, marks[i]);
+	if (!hit) {
+		for (size_t n = strlen(text); n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r'); n--)
+			text[n - 1] = '\0';
+		hit = strrchr(text, '\n');
+		hit = hit ? hit + 1 : text;
+	}
+	hit[strcspn(hit, "\r\n")] = '\0';
+	return hit;
+}
+
+static void on_saved(void *data, const char *why)
+{
+	struct monitor *m = data;
+
+	if (why) {
+		monitor_fail(m, VIAL_E_ENGINE, "%s", why);
+		return;
+	}
+	m->state = MON_ENDING;
+	m->ops->kill(m->engine);
+}
+
+static void on_exited(void *data, const char *why)
+{
+	struct monitor *m = data;
+
+	if (m->state == MON_ENDING) {
+		snprintf(m->why, sizeof(m->why), "the box was stopped");
+		m->why_code = VIAL_E_STATE;
+		clients_fail_all(m);
+		lifeline_put(m, &(struct mon_msg){ .type = MON_DONE });
+		m->state = MON_DEAD;
+		loop_quit(m->loop, 0);
+		return;
+	}
+	const char *hint = console_hint(m);
+	monitor_fail(m, VIAL_E_ENGINE, "%s%s%s%.200s",
+		     why			 ? why
+		     : m->state == MON_STARTING ? "the guest ended while it started"
+						 : "the guest ended",
+		     *hint ? " (its console: " : "", hint, *hint ? ")" : "");
+}
+
+static void on_timeout(struct loop_src *src _unused_, void *data)
+{
+	struct monitor *m = data;
+	const char *hint;
+
+	if (m->state == MON_ENDING) {
+		m->ops->kill(m->engine);
+		return;
+	}
+	hint = console_hint(m);
+	monitor_fail(m, VIAL_E_TIMEOUT, "the guest did not answer within %d s%s%.200s%s", MON_START_TIMEOUT_S,
+		     *hint ? " (its console: " : "", hint, *hint ? ")" : "");
+}
+
+static void stop_box(struct monitor *m, uint32_t timeout_ms)
+{
+	struct agent_host_msg off = { .type = AGENT_HOST_POWER_OFF };
+	bool asked = m->state == MON_READY && guest_ask(m, &off) == 0;
+
+	m->state = MON_ENDING;
+	if (!asked || timeout_ms == 0)
+		m->ops->kill(m->engine);
+	else
+		loop_timer_set(m->timer, clock_mono_ns() + timeout_ms * NS_PER_MS);
+}
+
+static void on_lifeline(struct loop_src *src _unused_, uint32_t events _unused_, void *data)
+{
+	struct monitor *m = data;
+	int fd = launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0);
+	const uint8_t *p;
+	struct mon_msg msg;
+	char chunk[512];
+	size_t len;
+
+	ssize_t n = recv(fd, chunk, sizeof(chunk), MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0 || frame_in_push(&m->lifeline_in, chunk, (size_t)n) < 0) {
+		loop_quit(m->loop, 0);
+		return;
+	}
+	while (frame_in_next(&m->lifeline_in, &p, &len) == 1)
+		if (mon_msg_decode(p, len, &msg) == 0 && msg.type == MON_STOP && m->state < MON_ENDING)
+			stop_box(m, msg.u32);
+	monitor_flush_agent(m);
+}
+
+static void on_client_gone(struct loop_src *src _unused_, uint32_t events _unused_, void *data)
+{
+	struct monitor *m = data;
+
+	log_debug("client is gone");
+	loop_quit(m->loop, 0);
+}
+
+static void on_listen(struct loop_src *src _unused_, uint32_t events _unused_, void *data)
+{
+	struct monitor *m = data;
+
+	clients_accept(m, launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0));
+}
+
+static int read_launch(struct monitor *m, struct vial_err *err)
+{
+	_cleanup_free_ char *blob = NULL;
+	size_t n;
+	int r = fd_read_all(LAUNCH_FD_BLOB, LAUNCH_MAX, &blob, &n);
+
+	r = r < 0 ? r : launch_decode(blob, n, &m->launch);
+	close(LAUNCH_FD_BLOB);
+	if (r < 0)
+		return err_sys(err, r, "vial-monitor is started by libvial only; launch description");
+	if (launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0) < 0 || launch_fd(&m->launch, LAUNCH_FD_CLIENT, 0) < 0)
+		return err_set(err, VIAL_E_INVALID, "launch description lacks lifeline or client");
+	log_open("vial-monitor", launch_fd(&m->launch, LAUNCH_FD_LOG, 0), (enum log_level)m->launch.log_level);
+	return 0;
+}
+
+static int watch(struct monitor *m)
+{
+	int listen_fd = launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0);
+	int r = loop_add_fd(m->loop, launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0), EPOLLIN, on_lifeline, m,
+			    &m->lifeline_src);
+
+	r = r ?: loop_add_fd(m->loop, launch_fd(&m->launch, LAUNCH_FD_CLIENT, 0), EPOLLIN, on_client_gone, m,
+			     &m->client_src);
+	if (r == 0 && listen_fd >= 0)
+		r = loop_add_fd(m->loop, listen_fd, EPOLLIN, on_listen, m, &m->listen_src);
+	r = r ?: loop_add_fd(m->loop, m->ops->agent_fd(m->engine), EPOLLIN, on_agent, m, &m->agent_src);
+	if (r == 0 && m->ops->console_fd(m->engine) >= 0)
+		r = loop_add_fd(m->loop, m->ops->console_fd(m->engine), EPOLLIN, on_console, m, &m->console_src);
+	return r ?: loop_add_timer(m->loop, on_timeout, m, &m->timer);
+}
+
+/*
+ * Landlock comes in two steps. Before the children start: reading a supervised child's memory (to answer
+ * its opens) needs its domain to be nested in ours. Once the machine runs nothing has to be opened or started
+ * any more: the second step leaves the box's directory, and the system call filter.
+ */
+static int lock_files(struct monitor *m, struct vial_err *err)
+{
+	const struct jail_path paths[] = {
+		{ "/usr", false }, { "/lib", false },	   { "/lib64", false },	   { "/etc/ld.so.cache", false },
+		{ "/proc", true }, { "/dev/null", true },  { m->boxes_path, true }, { "/dev/kvm", true },
+	};
+	bool kvm = strcmp(m->launch.accel, "kvm") == 0;
+
+	return jail_self(JAIL_NONE, paths, ARRAY_SIZE(paths) - !kvm, m->launch.without, err);
+}
+
+static int lock_down(struct monitor *m, struct vial_err *err)
+{
+	const struct jail_path paths[] = { { m->boxes_path, true } };
+
+	return jail_self(JAIL_MONITOR, paths, ARRAY_SIZE(paths), m->launch.without, err);
+}
+
+static void on_running(void *data)
+{
+	struct monitor *m = data;
+	struct vial_err err = VIAL_ERR_INIT;
+
+	log_debug("machine runs");
+	if (lock_down(m, &err) < 0)
+		monitor_fail(m, err.code, "%s", err.msg);
+	monitor_flush_agent(m);
+}
+
+static const struct engine_events engine_callbacks = { on_running, on_saved, on_exited };
+
+static int start(struct monitor *m, struct vial_err *err)
+{
+	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
+	int r = loop_new(&m->loop);
+
+	if (r < 0)
+		return err_sys(err, r, "start the monitor");
+	m->ops = &engine_qemu;
+	snprintf(m->boxes_path, sizeof(m->boxes_path), boxes < 0 ? "/dev/null" : "/proc/self/fd/%d", boxes);
+	r = guest_init(m, err);
+	r = r ?: lock_files(m, err);
+	if (r < 0)
+		return r;
+	r = m->ops->start(m->loop, &m->launch, &engine_callbacks, m, &m->engine, err);
+	if (r < 0)
+		return r;
+	r = watch(m);
+	if (r < 0)
+		return err_sys(err, r, "watch the box");
+	loop_timer_set(m->timer, clock_mono_ns() + MON_START_TIMEOUT_S * NS_PER_S);
+	return 0;
+}
+
+static void remove_box(struct monitor *m)
+{
+	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
+	int r;
+
+	if (boxes < 0)
+		return;
+	r = path_rm_rf_at(boxes, m->launch.id);
+	if (r < 0)
+		log_warn("remove the box's directory: %s", strerror(-r));
+}
+
+int main(void)
+{
+	struct vial_err err = VIAL_ERR_INIT;
+	struct monitor m = { 0 };
+
+	/* The terminal's Ctrl-C goes to the client, which passes it on as it sees fit. */
+	(void)setsid();
+	signal(SIGPIPE, SIG_IGN);
+	m.console.limit = MON_CONSOLE_MAX + KIB(2);
+	m.lifeline_in.max = 256;
+	if (read_launch(&m, &err) < 0)
+		return 1;
+	if (start(&m, &err) < 0)
+		monitor_fail(&m, err.code, "%s", err.msg);
+	else
+		(void)loop_run(m.loop);
+	if (m.engine)
+		m.ops->free(m.engine);
+	remove_box(&m);
+	return 0;
+}

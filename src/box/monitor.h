@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vial-monitor's parts: one box's machine, its agent, its clients. One thread, one loop. */
+#ifndef BOX_MONITOR_H
+#define BOX_MONITOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/loop.h"
+#include "base/outq.h"
+#include "base/str.h"
+#include "engine/engine.h"
+#include "wire/agent_msg.h"
+#include "wire/frame.h"
+#include "wire/launch.h"
+#include "wire/link.h"
+#include "wire/mon.h"
+
+#define MON_CLIENTS_MAX	    512
+#define MON_CONSOLE_MAX	    KIB(8)		/* the tail that is kept for messages */
+#define MON_START_TIMEOUT_S 120			/* a guest that has not answered by then is given up */
+#define MON_OUT_MAX	    (2 * AGENT_WINDOW + MIB(1)) /* queued to one client: its credit and some control */
+
+/* enum mon_state - STARTING (machine starts) -> UP (agent answers) -> READY (root set up) -> ENDING -> DEAD */
+enum mon_state { MON_STARTING, MON_UP, MON_READY, MON_ENDING, MON_DEAD };
+
+struct monitor;
+
+/**
+ * struct client - a connection that runs one command
+ * @conn:	connection of the link, 0 before the agent is up
+ * @request:	the MON_EXEC body, kept until the agent is up
+ * @granted:	bytes of stdout [1] and stderr [2] the client allows and the guest has not sent
+ * @stdin_room:	bytes of stdin the agent allows and the client has not sent
+ * @ending:	last message queued: close once it is written
+ */
+struct client {
+	struct client *prev, *next; /* monitor.clients */
+	struct monitor *m;
+	int fd;
+	struct loop_src *src;
+	struct frame_in in;
+	struct outq out;
+	uint32_t conn;
+	struct frame_in guest_in;
+	struct buf request;
+	bool requested;
+	bool ending;
+	int64_t granted[3];
+	int64_t stdin_room;
+};
+
+struct monitor {
+	struct loop *loop;
+	struct launch launch;
+	enum mon_state state;
+	const struct engine_ops *ops;
+	struct engine *engine;
+	struct link *link;
+	struct loop_src *agent_src, *console_src, *lifeline_src, *client_src, *listen_src, *timer;
+	struct frame_in lifeline_in;
+	struct outq lifeline_out;
+	uint32_t control;	     /* link connection, 0 before the first HELLO */
+	struct frame_in control_in;
+	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
+	size_t n_asked;
+	struct client *clients;
+	size_t n_clients;
+	struct buf console;
+	char boxes_path[32]; /* of LAUNCH_FD_BOXES, for Landlock */
+	char why[VIAL_ERR_MSG_SIZE]; /* why the box cannot run; empty while it can */
+	int why_code;
+};
+
+/* monitor.c */
+void monitor_fail(struct monitor *m, int code, const char *fmt, ...) _printf_(3, 4); /* the box is over */
+void monitor_ready(struct monitor *m);
+void monitor_flush_agent(struct monitor *m);
+
+/* guest.c: the link to the agent and its control connection */
+int guest_init(struct monitor *m, struct vial_err *err);
+int guest_feed(struct monitor *m, const void *p, size_t n);
+int guest_ask(struct monitor *m, const struct agent_host_msg *msg);
+
+/* client.c: clients and their commands */
+void clients_accept(struct monitor *m, int listen_fd);
+void clients_start_pending(struct monitor *m);
+void clients_fail_all(struct monitor *m);
+bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size_t n);
+void clients_guest_gone(struct monitor *m, uint32_t conn);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine every box is: its devices, in one numbered layout. A template fits only a machine of
+ * the same layout, so any change here, also of a device's order, mode or queue count, is a new number.
+ */
+#ifndef ENGINE_LAYOUT_H
+#define ENGINE_LAYOUT_H
+
+#define LAYOUT_VERSION 1
+
+#define LAYOUT_ROOT_SERIAL  "vial-root"	 /* virtio-blk, read-only */
+#define LAYOUT_UPPER_SERIAL "vial-upper" /* virtio-blk, read-write, discard */
+
+/* PCI slots on the root bus (qemu engine) */
+#define LAYOUT_SLOT_SERIAL 3
+#define LAYOUT_SLOT_ROOT   4
+#define LAYOUT_SLOT_UPPER  5
+#define LAYOUT_SLOT_RNG	   6
+
+/* Size classes: vCPUs 1, 2, 4, 8 …; memory powers of two of bytes */
+#define LAYOUT_VCPUS_MAX  64
+#define LAYOUT_MEMORY_MIN (128ULL << 20) /* smallest class */
+
+#define LAYOUT_CMDLINE                                                                       \
+	"console=ttyS0 quiet loglevel=3 panic=-1 rdinit=/init i8042.noaux i8042.nokbd "      \
+	"random.trust_cpu=on cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 "           \
+	"tsc=nowatchdog no_timer_check rcupdate.rcu_expedited=1 nomodeset"
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writing an empty qcow2 image: the upper layer of a box's disk. [QEMU docs/interop/qcow2] */
+#ifndef ENGINE_QCOW2_H
+#define ENGINE_QCOW2_H
+
+#include <stdint.h>
+
+/**
+ * qcow2_init() - make @fd an empty version 3 image of @bytes virtual size, 64 KiB clusters
+ * Names no backing file: which one it has is told to the engine, so that a file cannot name another of the host.
+ * @fd:		empty, read-write
+ * @bytes:	multiple of 512, up to 2^44
+ * Return: 0, -EINVAL, -errno.
+ */
+int qcow2_init(int fd, uint64_t bytes);
+
+#endif

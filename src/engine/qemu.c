@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The qemu engine: one jailed QEMU process, driven over QMP.
+ *
+ * Theory of operation
+ *
+ * Purpose: a machine where KVM is not usable (or where QEMU is asked for).
+ * Who is trusted: QEMU is not, once the guest runs: it has no file of the host but the descriptors it was
+ * given, and each open it makes is answered here: libraries and firmware while it starts,
+ * nothing afterwards. The template's memory reaches it as a read-only descriptor under a made-up
+ * name, although QEMU asks for it read-write: its private mapping works, writing to the file does not.
+ * States: starting (libraries load) -> running -> [saving] -> gone.
+ * Limits: QEMU's messages are kept to STDERR_MAX bytes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/engine.h"
+#include "engine/qemu_args.h"
+#include "engine/qmp.h"
+#include "jail/jail.h"
+
+#define STDERR_MAX KIB(4)
+
+/* Room for the agent channel: a chunk of the link layer and more, each way. */
+#define CHANNEL_SNDBUF (256 * 1024)
+
+struct engine {
+	struct loop *loop;
+	const struct launch *launch; /* borrowed */
+	const struct engine_events *ev;
+	void *data;
+	struct jail_child child;
+	bool running;
+	bool saving;
+	bool gone;
+	int qmp_fd, agent_fd, console_fd, stderr_fd;
+	struct qmp *qmp;
+	struct loop_src *exit_src, *notify_src, *stderr_src;
+	struct buf messages; /* QEMU's stderr */
+	char why[300];
+};
+
+/* What QEMU may read while it starts. */
+static const char *const start_prefixes[] = { "/usr/lib", "/lib",	"/lib64",	    "/usr/lib64",	 "/usr/share/qemu",
+					      "/usr/share/seabios", "/usr/share/ipxe", "/etc/ld.so.cache", NULL };
+
+static int open_for_qemu(void *data, const char *path, int flags)
+{
+	struct engine *e = data;
+	static const struct {
+		const char *path;
+		uint32_t role;
+	} names[] = {
+		{ QEMU_PATH_MEM, LAUNCH_FD_MEM },
+		{ QEMU_PATH_KERNEL, LAUNCH_FD_KERNEL },
+		{ QEMU_PATH_INITRD, LAUNCH_FD_INITRD },
+	};
+
+	if (e->running)
+		return -EACCES;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(path, names[i].path) != 0)
+			continue;
+		int fd = launch_fd(e->launch, names[i].role, 0);
+		int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		return copy < 0 ? -ENOENT : copy;
+	}
+	if (strcmp(path, "/dev/kvm") == 0 && strcmp(e->launch->accel, "kvm") == 0) {
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		return fd < 0 ? -errno : fd;
+	}
+	return jail_open_beneath(start_prefixes, path, flags);
+}
+
+static void on_notify(struct loop_src *src, uint32_t events, void *data)
+{
+	struct engine *e = data;
+	int r = -EPIPE;
+
+	if (events & EPOLLIN)
+		r = jail_notify_serve(e->child.notify_fd, open_for_qemu, e, NULL);
+	if (r < 0 && r != -ENOENT) {
+		loop_src_free(src);
+		e->notify_src = NULL;
+	}
+}
+
+static void on_stderr(struct loop_src *src, uint32_t events _unused_, void *data)
+{
+	struct engine *e = data;
+	char text[512];
+	ssize_t r = read(e->stderr_fd, text, sizeof(text));
+
+	if (r < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (r <= 0) {
+		loop_src_free(src);
+		e->stderr_src = NULL;
+		return;
+	}
+	if (e->messages.len + (size_t)r <= STDERR_MAX)
+		buf_append(&e->messages, text, (size_t)r);
+	log_info("qemu: %.*s", (int)r, text);
+}
+
+/* The last line QEMU said, without its program name; NULL if it said nothing. */
+static const char *last_message(struct engine *e)
+{
+	while (e->messages.len && e->messages.data[e->messages.len - 1] == '\n')
+		e->messages.len--;
+	char *s = (char *)(uintptr_t)buf_cstr(&e->messages);
+	if (!s || !*s)
+		return NULL;
+	char *line = strrchr(s, '\n');
+	line = line ? line + 1 : s;
+	char *colon = strstr(line, ": ");
+	return colon && memchr(line, ' ', (size_t)(colon - line)) == NULL ? colon + 2 : line;
+}
+
+static void machine_gone(struct engine *e, int status)
+{
+	const char *said;
+
+	if (e->gone)
+		return;
+	e->gone = true;
+	while (e->stderr_src)
+		on_stderr(e->stderr_src, EPOLLIN, e);
+	said = last_message(e);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !e->why[0]) {
+		e->ev->exited(e->data, NULL);
+		return;
+	}
+	if (!e->why[0] && said)
+		snprintf(e->why, sizeof(e->why), "QEMU: %.250s", said);
+	else if (!e->why[0] && WIFSIGNALED(status))
+		snprintf(e->why, sizeof(e->why), "QEMU was ended by signal %d", WTERMSIG(status));
+	else if (!e->why[0])
+		snprintf(e->why, sizeof(e->why), "QEMU exited with status %d", WEXITSTATUS(status));
+	e->ev->exited(e->data, e->why);
+}
+
+static void on_exit_ready(struct loop_src *src, uint32_t events _unused_, void *data)
+{
+	struct engine *e = data;
+	int status = 0;
+
+	if (waitpid(e->child.pid, &status, WNOHANG) != e->child.pid)
+		return;
+	loop_src_free(src);
+	e->exit_src = NULL;
+	e->child.pid = -1;
+	machine_gone(e, status);
+}
+
+static void qmp_error(void *data, const char *desc)
+{
+	struct engine *e = data;
+
+	snprintf(e->why, sizeof(e->why), "QEMU refused a command: %.200s", desc);
+	log_error("%s", e->why);
+	if (e->saving) {
+		e->saving = false;
+		e->ev->saved(e->data, e->why);
+	}
+}
+
+static void qmp_event(void *data, const char *name, const char *status)
+{
+	struct engine *e = data;
+
+	if (strcmp(name, "RESUME") == 0 && !e->running) {
+		e->running = true;
+		e->ev->running(e->data);
+	} else if (strcmp(name, "MIGRATION") == 0 && status && strcmp(status, "failed") == 0) {
+		snprintf(e->why, sizeof(e->why), "QEMU could not %s the machine state",
+			 e->saving ? "write" : "restore");
+		if (e->saving)
+			e->ev->saved(e->data, e->why);
+	} else if (strcmp(name, "MIGRATION") == 0 && status && strcmp(status, "completed") == 0 && e->saving) {
+		e->saving = false;
+		e->ev->saved(e->data, NULL);
+	}
+}
+
+static void qmp_closed(void *data)
+{
+	/* The exit of the process, which follows, tells more. */
+	struct engine *e = data;
+
+	log_debug("qmp closed, qemu %d", (int)e->child.pid);
+}
+
+static const struct qmp_events qmp_callbacks = { qmp_error, qmp_event, qmp_closed };
+
+static int make_channel(int *ret_ours, int *ret_theirs)
+{
+	int sv[2], size = CHANNEL_SNDBUF;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return -errno;
+	/* Best effort: the defaults work too. */
+	(void)setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	(void)setsockopt(sv[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	fd_set_nonblock(sv[0], true);
+	*ret_ours = sv[0];
+	*ret_theirs = sv[1];
+	return 0;
+}
+
+static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct jail_fd *fds, size_t n_fds,
+		      struct vial_err *err)
+{
+	static char *const no_env[] = { NULL };
+	static const struct jail_path paths[] = {
+		{ "/usr/bin", false },	       { "/usr/lib", false },	      { "/lib", false }, { "/lib64", false },
+		{ "/usr/lib64", false },       { "/usr/share/qemu", false },  { "/usr/share/seabios", false },
+		{ "/usr/local/bin", false },   { "/etc/ld.so.cache", false }, { "/usr/share/ipxe", false },
+	};
+	const struct jail_opts o = {
+		.path = e->launch->qemu,
+		.argv = cmd->argv.v,
+		.envp = no_env,
+		.fds = fds,
+		.n_fds = n_fds,
+		.paths = paths,
+		.n_paths = ARRAY_SIZE(paths),
+		.profile = JAIL_QEMU,
+		.uid = (uid_t)-1,
+		.gid = (gid_t)-1,
+		.namespaces = true,
+		.die_with_parent = true,
+		.notify = true,
+		.strict = e->launch->strict,
+		.without = e->launch->without,
+	};
+	int r = jail_spawn(&o, &e->child, err);
+
+	if (r < 0)
+		return r;
+	if (e->child.missing & JAIL_NO_NOTIFY)
+		return err_set(err, VIAL_E_UNSUPPORTED,
+			       "QEMU cannot be supervised here (seccomp user notification needs Linux 5.9)");
+	return 0;
+}
+
+/* The child's descriptor table: channels, state, then block devices as qemu_args() numbered them. */
+static size_t fill_fds(struct engine *e, const struct qemu_cmd *cmd, const int *theirs, int err_w,
+		       struct jail_fd *fds)
+{
+	size_t n = 0;
+	int state = e->launch->mode == LAUNCH_RESTORE ? launch_fd(e->launch, LAUNCH_FD_STATE, 0) : -1;
+
+	fds[n++] = (struct jail_fd){ err_w, 2 };
+	fds[n++] = (struct jail_fd){ theirs[0], QEMU_FD_QMP };
+	fds[n++] = (struct jail_fd){ theirs[1], QEMU_FD_AGENT };
+	fds[n++] = (struct jail_fd){ theirs[2], QEMU_FD_CONSOLE };
+	if (state >= 0)
+		fds[n++] = (struct jail_fd){ state, QEMU_FD_STATE };
+	for (size_t i = 0; i < cmd->n_fds; i++)
+		fds[n++] = (struct jail_fd){ cmd->fds[i], QEMU_FD_FIRST + (int)i };
+	return n;
+}
+
+static int open_channels(struct engine *e, int theirs[3], int *ret_err_w)
+{
+	int p[2], r;
+	int console = launch_fd(e->launch, LAUNCH_FD_CONSOLE, 0);
+
+	r = make_channel(&e->qmp_fd, &theirs[0]);
+	r = r ?: make_channel(&e->agent_fd, &theirs[1]);
+	if (r == 0 && console < 0)
+		r = make_channel(&e->console_fd, &theirs[2]);
+	else if (r == 0 && (theirs[2] = fcntl(console, F_DUPFD_CLOEXEC, 0)) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -errno;
+	fd_set_nonblock(p[0], true);
+	e->stderr_fd = p[0];
+	*ret_err_w = p[1];
+	return 0;
+}
+
+static int watch(struct engine *e, struct vial_err *err)
+{
+	int r = loop_add_fd(e->loop, e->child.pidfd, EPOLLIN, on_exit_ready, e, &e->exit_src);
+
+	r = r ?: loop_add_fd(e->loop, e->child.notify_fd, EPOLLIN, on_notify, e, &e->notify_src);
+	r = r ?: loop_add_fd(e->loop, e->stderr_fd, EPOLLIN, on_stderr, e, &e->stderr_src);
+	r = r ?: qmp_new(e->loop, e->qmp_fd, &qmp_callbacks, e, &e->qmp);
+	if (r == 0 && e->launch->mode == LAUNCH_RESTORE) {
+		/* Sent in one go: QEMU answers in order, and the machine runs by itself afterwards. */
+		r = qmp_send(e->qmp,
+			     "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"
+			     "\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}",
+			     -1);
+		char line[100];
+		snprintf(line, sizeof(line), "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}",
+			 QEMU_FD_STATE);
+		r = r ?: qmp_send(e->qmp, line, -1);
+	}
+	return r < 0 ? err_sys(err, r, "talk to QEMU") : 0;
+}
+
+static void qemu_free(struct engine *e)
+{
+	if (!e)
+		return;
+	qmp_free(e->qmp);
+	loop_src_free(e->exit_src);
+	loop_src_free(e->notify_src);
+	loop_src_free(e->stderr_src);
+	if (e->child.pid > 0) {
+		kill(e->child.pid, SIGKILL);
+		waitpid(e->child.pid, NULL, 0);
+	}
+	fd_close(&e->child.pidfd);
+	fd_close(&e->child.notify_fd);
+	fd_close(&e->qmp_fd);
+	fd_close(&e->agent_fd);
+	fd_close(&e->console_fd);
+	fd_close(&e->stderr_fd);
+	buf_done(&e->messages);
+	free(e);
+}
+DEFINE_CLEANUP(struct engine, qemu_free)
+
+static int qemu_start(struct loop *loop, const struct launch *l, const struct engine_events *ev, void *data,
+		      struct engine **ret, struct vial_err *err)
+{
+	_cleanup_(qemu_freep) struct engine *e = calloc(1, sizeof(*e));
+	_cleanup_(qemu_cmd_done) struct qemu_cmd cmd = { .vmdk_fd = -1 };
+	_cleanup_fd_ int err_w = -1, t0 = -1, t1 = -1, t2 = -1;
+	struct jail_fd fds[LAUNCH_EXTENTS_MAX + 16];
+	int theirs[3] = { -1, -1, -1 };
+	int r;
+
+	if (!e)
+		return err_sys(err, -ENOMEM, "start QEMU");
+	*e = (struct engine){ .loop = loop, .launch = l, .ev = ev, .data = data, .child = { -1, -1, -1, 0 }, .qmp_fd = -1, .agent_fd = -1, .console_fd = -1, .stderr_fd = -1 };
+	e->messages.limit = STDERR_MAX + 1;
+	r = qemu_args(l, &cmd, err);
+	if (r < 0)
+		return r;
+	r = open_channels(e, theirs, &err_w);
+	t0 = theirs[0];
+	t1 = theirs[1];
+	t2 = theirs[2];
+	if (r < 0)
+		return err_sys(err, r, "start QEMU: make its channels");
+	r = spawn_qemu(e, &cmd, fds, fill_fds(e, &cmd, theirs, err_w, fds), err);
+	if (r < 0)
+		return r;
+	r = watch(e, err);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(e);
+	return 0;
+}
+
+static int qemu_agent_fd(struct engine *e)
+{
+	return e->agent_fd;
+}
+
+static int qemu_console_fd(struct engine *e)
+{
+	return e->console_fd;
+}
+
+static int qemu_save_template(struct engine *e, struct vial_err *err)
+{
+	static const char *const lines[] = {
+		"{\"execute\":\"stop\"}",
+		"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"
+		"\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}",
+		"{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}",
+		"{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:state\"}}",
+	};
+
+	e->saving = true;
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		int fd = strstr(lines[i], "getfd") ? launch_fd(e->launch, LAUNCH_FD_STATE, 0) : -1;
+		int r = qmp_send(e->qmp, lines[i], fd);
+		if (r < 0)
+			return err_sys(err, r, "tell QEMU to save the template");
+	}
+	return 0;
+}
+
+static void qemu_kill(struct engine *e)
+{
+	if (e->child.pid > 0)
+		kill(e->child.pid, SIGKILL);
+}
+
+const struct engine_ops engine_qemu = {
+	.name = "qemu",
+	.start = qemu_start,
+	.agent_fd = qemu_agent_fd,
+	.console_fd = qemu_console_fd,
+	.save_template = qemu_save_template,
+	.kill = qemu_kill,
+	.free = qemu_free,
+};

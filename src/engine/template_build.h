@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Booting a machine and keeping its state: the slow half of the template cache. */
+#ifndef ENGINE_TEMPLATE_BUILD_H
+#define ENGINE_TEMPLATE_BUILD_H
+
+#include "engine/template.h"
+
+/**
+ * template_build() - boot @spec's machine up to a waiting agent; write its memory and state
+ * @tmp:	directory below env->dir_fd, empty: "mem" and "state" are made in it
+ * @ret:	descriptors reopened read-only and the guest's reset key
+ */
+int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,
+		   struct template *ret, struct vial_err *err);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Launch description: what vial-monitor is told to run. A TLV list in a memfd, inherited as LAUNCH_FD_BLOB;
+ * the descriptors it speaks of follow it in the order of @roles. Written by the library, which is
+ * trusted; read once at start.
+ */
+#ifndef WIRE_LAUNCH_H
+#define WIRE_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "wire/link.h"
+
+#define LAUNCH_VERSION	   1
+#define LAUNCH_FD_BLOB	   3 /* the description itself */
+#define LAUNCH_FD_FIRST	   4 /* descriptor of roles[0], then counting up */
+#define LAUNCH_FDS_MAX	   160
+#define LAUNCH_EXTENTS_MAX 128
+
+enum launch_mode {
+	LAUNCH_COLD = 1,    /* boot the kernel */
+	LAUNCH_RESTORE = 2, /* resume a template */
+	LAUNCH_BUILD = 3,   /* boot, quiesce, write a template, end */
+};
+
+enum launch_role {
+	LAUNCH_FD_LIFELINE = 1, /* stream socket to the client; its end ends the box */
+	LAUNCH_FD_CLIENT = 2,	/* pidfd of the client */
+	LAUNCH_FD_LISTEN = 3,	/* listening unix socket for clients; not in BUILD */
+	LAUNCH_FD_BOXES = 4,	/* directory that holds the box's own, named by id; not in BUILD */
+	LAUNCH_FD_KERNEL = 5,	/* COLD, BUILD; RESTORE: a stub that is never run */
+	LAUNCH_FD_INITRD = 6,	/* COLD, BUILD */
+	LAUNCH_FD_MEM = 7,	/* BUILD: read-write; RESTORE: read-only */
+	LAUNCH_FD_STATE = 8,	/* BUILD: write; RESTORE: read-only */
+	LAUNCH_FD_EXTENT = 9,	/* root disk, repeated in order, read-only */
+	LAUNCH_FD_UPPER = 10,	/* qcow2, read-write */
+	LAUNCH_FD_UPPER_BASE = 11, /* raw backing of the upper, read-only */
+	LAUNCH_FD_CONSOLE = 12, /* stream socket for the serial console, if the client wants it */
+	LAUNCH_FD_LOG = 13,	/* diagnostics */
+	LAUNCH_FD_HOLD = 14,	/* held open for the box's life (locks) */
+};
+
+/**
+ * struct launch - decoded description; strings are owned
+ * @id:		box id, 32 hex digits
+ * @accel:	"tcg" or "kvm"
+ * @vcpus, @memory: the machine's class; memory in bytes
+ * @cpus, @memory_max: the box's exact share, 0: all
+ * @reset_key:	the guest's current reset key; @next_key: given to it now
+ * @extent_bytes: length of each root extent, @n_extents of them
+ * @upper_bytes: virtual size of the upper disk
+ * @without:	JAIL_NO_* bits to pretend missing: tests
+ * @roles:	@n_roles descriptor roles, LAUNCH_FD_FIRST + index
+ */
+struct launch {
+	uint32_t mode; /* enum launch_mode */
+	char id[33];
+	char *qemu;
+	char *accel;
+	char *machine;
+	char *cmdline;
+	uint32_t vcpus;
+	uint64_t memory;
+	uint32_t cpus;
+	uint64_t memory_max;
+	uint8_t reset_key[LINK_KEY_SIZE];
+	uint8_t next_key[LINK_KEY_SIZE];
+	char *fstype;
+	uint64_t extent_bytes[LAUNCH_EXTENTS_MAX];
+	size_t n_extents;
+	uint64_t upper_bytes;
+	char *hostname;
+	char *console_shell;
+	uint32_t strict;
+	uint32_t without;
+	uint32_t log_level;
+	uint32_t roles[LAUNCH_FDS_MAX];
+	size_t n_roles;
+};
+
+void launch_done(struct launch *l);
+/* launch_encode() - 0, -ENOMEM, -EFBIG */
+int launch_encode(const struct launch *l, struct buf *out);
+/* launch_decode() - @ret zeroed first, launch_done() on success; 0, -EBADMSG, -EPROTONOSUPPORT (version), -E2BIG, -ENOMEM */
+int launch_decode(const void *p, size_t n, struct launch *ret);
+/* launch_fd() - descriptor number of the @nth (from 0) descriptor with @role, or -1 */
+int launch_fd(const struct launch *l, uint32_t role, size_t nth);
+
+#endif
