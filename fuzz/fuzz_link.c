@@ -10,8 +10,8 @@
 #include "base/attr.h"
 #include "wire/link.h"
 
-#define CONNS	  48 /* connections an epoch */
-#define SEND_UNIT 257 /* bytes for each step of the argument: 255 of them make two chunks */
+#define CONNS	  48	/* connections an epoch */
+#define SEND_UNIT 257	/* bytes for each step of the argument: 255 of them make two chunks */
 #define PERIOD	  65521 /* of the bytes that are sent */
 
 enum op {
@@ -201,8 +201,8 @@ static void do_reset(struct world *w, uint8_t how)
 /* A header with any values, and some bytes after it */
 static void do_packet(struct end *to, const uint8_t *arg)
 {
-	uint8_t bytes[LINK_HEADER + 64] = { arg[0] & 7, arg[0] >> 7, arg[1] & 0x80, arg[1] & 0x3f, 0, 0, 0,
-					    (arg[0] >> 3) & 15 };
+	uint8_t bytes[LINK_HEADER + 64] = { arg[0] & 7, arg[0] >> 7, arg[1] & 0x80,	arg[1] & 0x3f, 0,
+					    0,		0,	     (arg[0] >> 3) & 15 };
 
 	feed(to, bytes, LINK_HEADER + (bytes[3] & 63));
 }
