@@ -11,7 +11,7 @@
 #include "wire/link.h"
 
 #define CONNS	  48	/* connections an epoch */
-#define SEND_UNIT 257	/* bytes for each step of the argument: 255 of them make two chunks */
+#define SEND_UNIT 256	/* bytes for each step of the argument: 255 of them are less than PERIOD */
 #define PERIOD	  65521 /* of the bytes that are sent */
 
 enum op {
