@@ -41,7 +41,6 @@ struct engine {
 	const struct engine_events *ev;
 	void *data;
 	struct jail_child child;
-	unsigned int execs_left;
 	bool running;
 	bool saving;
 	bool gone;
@@ -77,6 +76,10 @@ static int open_for_qemu(void *data, const char *path, int flags)
 		int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 		return copy < 0 ? -ENOENT : copy;
 	}
+	if (strcmp(path, "/dev/kvm") == 0 && strcmp(e->launch->accel, "kvm") == 0) {
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		return fd < 0 ? -errno : fd;
+	}
 	return jail_open_beneath(start_prefixes, path, flags);
 }
 
@@ -86,7 +89,7 @@ static void on_notify(struct loop_src *src, uint32_t events, void *data)
 	int r = -EPIPE;
 
 	if (events & EPOLLIN)
-		r = jail_notify_serve(e->child.notify_fd, open_for_qemu, e, &e->execs_left);
+		r = jail_notify_serve(e->child.notify_fd, open_for_qemu, e, NULL);
 	if (r < 0 && r != -ENOENT) {
 		loop_src_free(src);
 		e->notify_src = NULL;
@@ -347,8 +350,7 @@ static int qemu_start(struct loop *loop, const struct launch *l, const struct en
 
 	if (!e)
 		return err_sys(err, -ENOMEM, "start QEMU");
-	*e = (struct engine){ .loop = loop, .launch = l, .ev = ev, .data = data, .execs_left = 1,
-			      .child = { -1, -1, -1, 0 }, .qmp_fd = -1, .agent_fd = -1, .console_fd = -1, .stderr_fd = -1 };
+	*e = (struct engine){ .loop = loop, .launch = l, .ev = ev, .data = data, .child = { -1, -1, -1, 0 }, .qmp_fd = -1, .agent_fd = -1, .console_fd = -1, .stderr_fd = -1 };
 	e->messages.limit = STDERR_MAX + 1;
 	r = qemu_args(l, &cmd, err);
 	if (r < 0)

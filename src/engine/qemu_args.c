@@ -110,7 +110,7 @@ static int vmdk_descriptor(const struct launch *l, const int *sets)
 
 static int root_args(const struct launch *l, struct qemu_cmd *c)
 {
-	int sets[LAUNCH_EXTENTS_MAX], set;
+	int sets[LAUNCH_EXTENTS_MAX] = { 0 }, set;
 	const char *driver = "raw";
 	int r;
 

@@ -262,6 +262,11 @@ void jail_child_run(struct jail_plan *p)
 	arrange_fds(p);
 	if (p->clone_flags & CLONE_NEWUSER)
 		map_ids(p);
+	if (p->clone_flags & CLONE_NEWNS) {
+		int rc = root_enter(&p->root);
+		if (rc < 0)
+			fail(p, STEP_ROOT, -rc);
+	}
 	limit(p);
 	if (p->caps_drop)
 		drop_bounding(p);
@@ -281,6 +286,6 @@ void jail_child_run(struct jail_plan *p)
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &no_mask, NULL, 8);
 	if (p->prog_len)
 		filter_calls(p);
-	execve(p->opts->path, p->opts->argv, p->opts->envp ? p->opts->envp : no_env);
+	execve(p->exec_path, p->opts->argv, p->opts->envp ? p->opts->envp : no_env);
 	fail(p, STEP_EXEC, errno);
 }

@@ -138,7 +138,7 @@ int jail_notify_serve(int notify_fd, jail_open_fn *fn, void *data, unsigned int 
  * @prefixes:	NULL-terminated absolute paths, of directories or single files; symlinks in them are followed
  * @path:	hostile; must be absolute. Symlinks are followed, and the file that is reached must be below a prefix, too;
  *		/proc's magic links are not followed
- * @flags:	as the child asked: anything but reading is refused
+ * @flags:	as the child asked: anything but reading is refused; only /dev/null is always given, read-write
  * For a jail_open_fn. Needs /proc.
  * Return: descriptor (CLOEXEC), -EACCES, or -errno of the open.
  */

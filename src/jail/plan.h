@@ -13,6 +13,21 @@
 #define JAIL_PATHS_MAX	 64
 #define JAIL_RLIMITS_MAX 16
 
+#define JAIL_BIND_PATH	 1024 /* longest path that can be shown in a root of its own */
+
+/* struct jail_bind - one tree of the child's root directory */
+struct jail_bind {
+	char path[JAIL_BIND_PATH]; /* absolute; the same in both roots */
+	bool write;
+	bool dir;
+	bool dev;
+};
+
+struct jail_root {
+	size_t n;
+	struct jail_bind binds[JAIL_PATHS_MAX + 2]; /* the program and its loader come on top */
+};
+
 /* enum jail_step - where the child was when it failed; step_names in spawn.c */
 enum jail_step {
 	STEP_FDS,
@@ -49,6 +64,8 @@ enum filter_variant { FILTER_SELF, FILTER_SPAWN, FILTER_NOTIFY };
  * @prog_len:	0 without seccomp
  * @clone_flags: namespaces
  * @uid_map, @gid_map: text for /proc/self/{uid,gid}_map with CLONE_NEWUSER
+ * @root:	binds for the new mount namespace; used with CLONE_NEWNS
+ * @exec_path:	what to execute: opts->path, or its real path where that is not absolute
  * @cap_last:	highest capability of this kernel
  * @uid_drop:	change to opts->uid and gid
  * @caps_drop:	give up all capabilities
@@ -65,6 +82,8 @@ struct jail_plan {
 	unsigned long clone_flags;
 	char uid_map[48];
 	char gid_map[48];
+	struct jail_root root;
+	const char *exec_path;
 	int cap_last;
 	bool uid_drop;
 	bool caps_drop;
@@ -99,6 +118,14 @@ int landlock_ruleset(const struct jail_path *paths, size_t n, const char *progra
 		     const char **ret_bad);
 /* landlock_lock() - apply @ruleset_fd to the calling thread; async-signal-safe; 0 or -errno */
 int landlock_lock(int ruleset_fd);
+
+/**
+ * root_plan() - what @o's child shall see; trees in @r->binds
+ * Return: 0; -E2BIG if "/" itself or a path too long is asked for; other -errno.
+ */
+int root_plan(struct jail_root *r, const struct jail_opts *o);
+/* root_enter() - in a new mount namespace: make it so; async-signal-safe; 0 or -errno */
+int root_enter(const struct jail_root *r);
 
 /**
  * elf_interp() - the program loader that an ELF file names

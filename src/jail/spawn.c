@@ -57,6 +57,7 @@ static const char *const step_names[N_STEPS] = {
 struct start {
 	struct jail_plan plan;
 	struct vial_err *err;
+	char *real_path; /* of a program not given by an absolute path */
 	int sock; /* our end */
 	int listener;
 	pid_t pid;
@@ -67,6 +68,7 @@ struct start {
 static void start_done(struct start *s)
 {
 	free(s->plan.prog);
+	free(s->real_path);
 	fd_close(&s->plan.sock);
 	fd_close(&s->plan.null_fd);
 	fd_close(&s->plan.ruleset_fd);
@@ -182,6 +184,24 @@ static int prepare_ids(struct start *s)
 	return 0;
 }
 
+/* prepare_root() - a child with a root of its own cannot use a path that is relative to our directory */
+static int prepare_root(struct start *s)
+{
+	const struct jail_opts *o = s->plan.opts;
+
+	s->plan.exec_path = o->path;
+	if (!s->plan.clone_flags)
+		return 0;
+	if (o->path[0] != '/' || strstr(o->path, "/../") || strstr(o->path, "/./")) {
+		s->real_path = realpath(o->path, NULL);
+		if (!s->real_path)
+			return sys_fail(s, -errno, step_names[STEP_EXEC]);
+		s->plan.exec_path = s->real_path;
+	}
+	int rc = root_plan(&s->plan.root, o);
+	return rc < 0 ? sys_fail(s, rc, step_names[STEP_ROOT]) : 0;
+}
+
 static int prepare(struct start *s)
 {
 	int rc = prepare_landlock(s);
@@ -192,6 +212,8 @@ static int prepare(struct start *s)
 		rc = prepare_filter(s);
 	if (rc == 0)
 		rc = prepare_ids(s);
+	if (rc == 0)
+		rc = prepare_root(s);
 	if (rc < 0)
 		return rc;
 	s->plan.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -297,13 +319,11 @@ static int outcome(struct start *s, struct jail_report *ret)
 {
 	int rc = s->plan.notify ? await_notified(s, ret) : hear(s, ret);
 
-	if (rc == 0 || rc == 1)
-		return rc;
-	/* After CLONE_VFORK nothing to hear means execve; but a child that was killed on its way said nothing, either. */
-	struct pollfd dead = { .fd = s->pidfd, .events = POLLIN };
-	if (rc == -EAGAIN && poll(&dead, 1, 0) == 0)
-		return 0;
-	return rc == -EAGAIN ? -ECHILD : rc;
+	/*
+	 * After CLONE_VFORK, nothing to hear means execve, or a child that was killed on its way. The two cannot be told apart
+	 * (the program may have ended already), and need not be: the caller watches its pidfd anyway.
+	 */
+	return rc == -EAGAIN ? 0 : rc;
 }
 
 static int open_socket(struct start *s)

@@ -9,7 +9,7 @@
  *	RECORD	guest: the marker was seen, the rest of the RESET record is collected.
  *	PACKETS	packets are taken.
  *
- * A guest looks for its marker in all three states, before bytes are parsed as anything else; a
+ * A guest looks for its marker in WAIT and PACKETS, before bytes are parsed as anything else; a
  * host only in WAIT. A packet is handed out when all of it is there, so one that a RESET interrupts
  * is never seen. Whole packets are handed out from the caller's buffer; only one that is cut between two
  * feeds is copied.
@@ -315,10 +315,15 @@ static int take_bytes(struct link *l, const uint8_t *p, size_t n)
 	return r;
 }
 
-/* Bytes that may be searched in one go: the key changes where a RESET record ends. */
+/* Bytes that may be handled in one go: the key changes where a RESET record ends. */
 static size_t span(const struct link *l, size_t n)
 {
 	return l->state == RECORD ? MIN(n, RECORD_REST - l->have) : n;
+}
+
+static bool searching(const struct link *l)
+{
+	return l->state == WAIT || (l->state == PACKETS && l->role == LINK_GUEST);
 }
 
 int link_feed(struct link *l, const void *data, size_t n)
@@ -331,7 +336,7 @@ int link_feed(struct link *l, const void *data, size_t n)
 	while (n > 0) {
 		size_t piece = span(l, n), before = piece, end = 0;
 
-		if (l->role == LINK_GUEST || l->state == WAIT)
+		if (searching(l))
 			end = marker_find(&l->marker, p, piece, &before);
 		if (end == 0)
 			before = piece;

@@ -86,6 +86,7 @@ DEFINE_CLEANUP(struct link, link_free)
  * @key:	the guest's current key
  * @next_key:	random; the guest's key from then on
  * @epoch:	random, never used before
+ * A record that was begun must be written to its end before the next, and no snapshot be taken before its HELLO.
  * Return: 0 or -ENOMEM.
  */
 int link_reset(struct link *l, const uint8_t key[LINK_KEY_SIZE], const uint8_t next_key[LINK_KEY_SIZE],

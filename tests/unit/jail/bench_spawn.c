@@ -24,6 +24,7 @@ static const char *const libs[] = { "/usr/lib", "/lib", "/lib64", "/usr/share/qe
 				    "/etc/ld.so.cache", NULL };
 static const struct jail_path lib_paths[] = {
 	{ "/usr/lib", false }, { "/lib", false }, { "/lib64", false }, { "/etc/ld.so.cache", false },
+	{ "/usr/share/qemu", false }, { "/usr/share/seabios", false },
 };
 static char *const qemu_argv[] = { (char *)"qemu-system-x86_64", (char *)"-M", (char *)"q35", (char *)"-nodefaults",
 	(char *)"-no-user-config", (char *)"-display", (char *)"none", (char *)"-S", (char *)"-accel", (char *)"tcg",
@@ -164,7 +165,7 @@ static double qemu_plain(void)
 static double qemu_jailed(void)
 {
 	struct jail_opts o = { .profile = JAIL_QEMU, .uid = drop, .gid = drop, .namespaces = true, .die_with_parent = true,
-			       .notify = true };
+			       .notify = true, .paths = lib_paths, .n_paths = 6 };
 
 	return run_qemu(&o);
 }
