@@ -225,7 +225,7 @@ int helper_run(const struct image_env *env, char *const *args, const struct jail
 	int r;
 
 	*ret = (struct report){ 0 };
-	while (args[n] && n < ARGS_MAX) {
+	while (n < ARGS_MAX && args[n]) {
 		argv[n + 1] = args[n];
 		n++;
 	}
