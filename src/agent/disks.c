@@ -79,7 +79,7 @@ int disks_find(const char *serial, size_t serial_len, char *path, size_t size)
 
 	if (serial_len == 0 || serial_len > SERIAL_MAX)
 		return -ENOENT;
-	for (char c = 'a'; c <= 'z'; c++) {
+	for (int c = 'a'; c <= 'z'; c++) {
 		snprintf(name, sizeof(name), "vd%c", c);
 		snprintf(file, sizeof(file), "/sys/block/%s/serial", name);
 		int r = sysfile_read(AT_FDCWD, file, got, sizeof(got));

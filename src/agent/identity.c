@@ -40,16 +40,16 @@ void identity_init(struct identity *id)
 
 static int add_entropy(struct identity *id, struct slice e, struct vial_err *err)
 {
-	struct {
-		struct rand_pool_info info;
-		uint8_t bytes[ENTROPY_MAX];
+	union {
+		struct rand_pool_info info; /* ends in an array without a length */
+		uint8_t bytes[sizeof(struct rand_pool_info) + ENTROPY_MAX];
 	} pool;
 
 	if (e.n < ENTROPY_MIN || e.n > ENTROPY_MAX)
 		return err_set(err, VIAL_E_INVALID, "entropy of %zu bytes (32..256)", e.n);
 	pool.info.entropy_count = (int)(e.n * 8);
 	pool.info.buf_size = (int)e.n;
-	memcpy((char *)&pool + sizeof(pool.info), e.p, e.n);
+	memcpy(pool.bytes + sizeof(pool.info), e.p, e.n);
 	int r = ioctl(id->urandom, RNDADDENTROPY, &pool) < 0 ? -errno : 0;
 	explicit_bzero(&pool, sizeof(pool));
 	if (r < 0)

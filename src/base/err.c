@@ -34,7 +34,8 @@ static const struct {
 	{ VIAL_E_CMD_TOO_LONG, "argument-list-too-long" },
 };
 
-const char *vial_error_name(int code)
+/* The one public function outside api/: programs that link no libvial need it, too. */
+__attribute__((visibility("default"))) const char *vial_error_name(int code)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (names[i].code == code)

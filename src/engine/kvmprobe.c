@@ -125,9 +125,9 @@ static int set_long_mode(int vcpu)
 
 static int set_cpuid(int kvm, int vcpu)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[256];
+	union {
+		struct kvm_cpuid2 head; /* ends in an array without a length */
+		uint8_t room[sizeof(struct kvm_cpuid2) + 256 * sizeof(struct kvm_cpuid_entry2)];
 	} c = { .head.nent = 256 };
 
 	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &c) < 0 || ioctl(vcpu, KVM_SET_CPUID2, &c) < 0)
