@@ -40,16 +40,16 @@ void identity_init(struct identity *id)
 
 static int add_entropy(struct identity *id, struct slice e, struct vial_err *err)
 {
-	struct {
+	union {
 		struct rand_pool_info info;
-		uint8_t bytes[ENTROPY_MAX];
+		uint8_t bytes[sizeof(struct rand_pool_info) + ENTROPY_MAX];
 	} pool;
 
 	if (e.n < ENTROPY_MIN || e.n > ENTROPY_MAX)
 		return err_set(err, VIAL_E_INVALID, "entropy of %zu bytes (32..256)", e.n);
 	pool.info.entropy_count = (int)(e.n * 8);
 	pool.info.buf_size = (int)e.n;
-	memcpy((char *)&pool + sizeof(pool.info), e.p, e.n);
+	memcpy(pool.bytes + sizeof(pool.info), e.p, e.n);
 	int r = ioctl(id->urandom, RNDADDENTROPY, &pool) < 0 ? -errno : 0;
 	explicit_bzero(&pool, sizeof(pool));
 	if (r < 0)
@@ -61,7 +61,8 @@ static int add_entropy(struct identity *id, struct slice e, struct vial_err *err
 
 static int set_clock(uint64_t wall_ns, struct vial_err *err)
 {
-	struct timespec ts = { .tv_sec = (time_t)(wall_ns / NS_PER_S), .tv_nsec = (long)(wall_ns % NS_PER_S) };
+	struct timespec ts = { .tv_sec = (time_t)(wall_ns / NS_PER_S),
+			       .tv_nsec = (long)(wall_ns % NS_PER_S) };
 
 	if (wall_ns && clock_settime(CLOCK_REALTIME, &ts) < 0)
 		return err_sys(err, -errno, "set the clock");
