@@ -327,9 +327,13 @@ CAPS = [{"capability": "x-ignore-shared", "state": True}]
 
 def make_template(args, d, Machine):
     """Boots with placeholder disks, quiesces, snapshots. Returns the link's key."""
-    m = Machine(args, d, "t", disks=("", ""), state=d + "/mem")
+    m = Machine(args, d, "t", disks=("root.img", "upper.img") if args.rooted else ("", ""), state=d + "/mem")
     try:
         link = m.connect()
+        if args.rooted:
+            m.refresh()
+            m.setup()
+            al.run(link, ["true"])
         al.control(m.control, "quiesce")
         q = Qmp(m.qmp_path)
         q("stop")
@@ -356,7 +360,8 @@ def restore(args, d, Machine, key, name):
     t.append(time.monotonic())
     m.refresh(host=name)
     t.append(time.monotonic())
-    m.setup()
+    if not args.rooted:
+        m.setup()
     t.append(time.monotonic())
     al.control(m.control, "thaw")
     t.append(time.monotonic())
