@@ -105,6 +105,7 @@ def main():
     ap.add_argument("--smp", default="2")
     ap.add_argument("--append", default="", help="more words for the kernel's command line")
     ap.add_argument("--template", type=int, metavar="N", help="instead: restore a template N times and measure")
+    ap.add_argument("--rooted", action="store_true", help="with --template: set up before the snapshot")
     args = ap.parse_args()
     here = os.path.dirname(os.path.abspath(__file__))
     with tempfile.TemporaryDirectory() as d:

@@ -291,7 +291,7 @@ def case_zz_cpus(m):
 
 
 def case_zz_cgroups_gone(m):
-    r = al.run(m.link, ["sh", "-c", "sleep 0.1; ls -d /sys/fs/cgroup/vial/*/ | wc -l; ps | grep -c '[Z]' "])
+    r = al.run(m.link, ["sh", "-c", "sleep 0.1; ls -d /sys/fs/cgroup/vial/*/ | wc -l; cat /proc/[0-9]*/stat | grep -c ') Z '"])
     print("    groups left, zombies:", r.out)
 
 
@@ -327,9 +327,13 @@ CAPS = [{"capability": "x-ignore-shared", "state": True}]
 
 def make_template(args, d, Machine):
     """Boots with placeholder disks, quiesces, snapshots. Returns the link's key."""
-    m = Machine(args, d, "t", disks=("", ""), state=d + "/mem")
+    m = Machine(args, d, "t", disks=("root.img", "upper.img") if args.rooted else ("", ""), state=d + "/mem")
     try:
         link = m.connect()
+        if args.rooted:
+            m.refresh()
+            m.setup()
+            al.run(link, ["true"])
         al.control(m.control, "quiesce")
         q = Qmp(m.qmp_path)
         q("stop")
@@ -356,7 +360,8 @@ def restore(args, d, Machine, key, name):
     t.append(time.monotonic())
     m.refresh(host=name)
     t.append(time.monotonic())
-    m.setup()
+    if not args.rooted:
+        m.setup()
     t.append(time.monotonic())
     al.control(m.control, "thaw")
     t.append(time.monotonic())

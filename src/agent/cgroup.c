@@ -32,11 +32,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define SIGNAL_PASSES  4	  /* times the list of processes is read again for newcomers */
-#define SIGNAL_DEPTH   8	  /* levels of groups below a command's own */
+#define SIGNAL_PASSES  4	 /* times the list of processes is read again for newcomers */
+#define SIGNAL_DEPTH   8	 /* levels of groups below a command's own */
 #define PROCS_MAX      (1 << 20) /* longest cgroup.procs that is read */
 #define SPARE_MS       20
-#define RESERVED_TASKS 64	  /* tasks of the machine that commands cannot have */
+#define RESERVED_TASKS 64 /* tasks of the machine that commands cannot have */
 
 /* struct waiting - a closed group that still has processes */
 struct waiting {
@@ -46,8 +46,8 @@ struct waiting {
 };
 
 struct cgroups {
-	int fd;		/* CGROUP_PARENT */
-	int events_fd;	/* its cgroup.events */
+	int fd;	       /* CGROUP_PARENT */
+	int events_fd; /* its cgroup.events */
 	int inotify_fd;
 	struct loop_src *inotify_src;
 	struct waiting *waiting;

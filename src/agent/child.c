@@ -163,7 +163,8 @@ static void look_up_user(const struct child_spec *s, struct user *u)
 	if (r == -ESRCH)
 		fail(s, AGENT_FAIL_BAD_USER, 0, "no such group in the guest's /etc/group: '%.100s'", s->user);
 	if (r < 0)
-		fail(s, r == -ENOMEM ? AGENT_FAIL_NO_MEMORY : AGENT_FAIL_BAD_USER, -r, "user '%.100s'", s->user);
+		fail(s, r == -ENOMEM ? AGENT_FAIL_NO_MEMORY : AGENT_FAIL_BAD_USER, -r, "user '%.100s'",
+		     s->user);
 }
 
 /* Groups first, the user last: after that there is no way back. */

@@ -23,8 +23,8 @@
 static void run_shell(char *path)
 {
 	char *argv[] = { path, NULL };
-	char *env[] = { (char[]){ "PATH=" CHILD_DEFAULT_PATH }, (char[]){ "HOME=/root" }, (char[]){ "TERM=vt100" },
-			NULL };
+	char *env[] = { (char[]){ "PATH=" CHILD_DEFAULT_PATH }, (char[]){ "HOME=/root" },
+			(char[]){ "TERM=vt100" }, NULL };
 	int fd = open("/dev/console", O_RDWR);
 	sigset_t none;
 

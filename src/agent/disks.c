@@ -12,9 +12,9 @@
 #include "agent/sysfile.h"
 #include "base/attr.h"
 
-#define DRIVER_DIR "/sys/bus/virtio/drivers/virtio_blk"
+#define DRIVER_DIR  "/sys/bus/virtio/drivers/virtio_blk"
 #define SECTOR_SIZE 512
-#define SERIAL_MAX 20 /* [virtio-1.2 5.2.6: VIRTIO_BLK_T_GET_ID] */
+#define SERIAL_MAX  20 /* [virtio-1.2 5.2.6: VIRTIO_BLK_T_GET_ID] */
 
 static void dir_closep(DIR **d)
 {

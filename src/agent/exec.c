@@ -182,8 +182,8 @@ static int fail_kind(int neg_errno)
 	}
 }
 
-int cmd_start(struct cmds *cs, struct agent_exec *x, const struct cmd_events *ev, void *user, struct cmd **ret,
-	      int *ret_errno)
+int cmd_start(struct cmds *cs, struct agent_exec *x, const struct cmd_events *ev, void *user,
+	      struct cmd **ret, int *ret_errno)
 {
 	struct cmd *c;
 	int r;

@@ -39,8 +39,8 @@ void cmds_pump(struct cmds *cs);
  * Return: 0, or an enum agent_fail as its negative with errno in @ret_errno: nothing was started and
  *         nothing sent.
  */
-int cmd_start(struct cmds *cs, struct agent_exec *x, const struct cmd_events *ev, void *user, struct cmd **ret,
-	      int *ret_errno);
+int cmd_start(struct cmds *cs, struct agent_exec *x, const struct cmd_events *ev, void *user,
+	      struct cmd **ret, int *ret_errno);
 /* The session's requests; -EPROTO if the host broke the protocol (beyond credit, wrong stream). */
 int cmd_stdin(struct cmd *c, const struct agent_data *d);
 void cmd_stdin_end(struct cmd *c);

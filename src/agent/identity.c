@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
+ * /etc/hostname, hosts and machine-id live in memory and are bound over the root's, as Docker does it: a restored machine
+ * whose root is set up then gets its identity without touching its disk, which costs 0.1 s under emulation.
+ *
  * Files of the guest's root are written with care: what is there may be a symlink, a FIFO or a device
  * of a hostile image. None of them is followed, waited for or written to: they are replaced.
  */
@@ -11,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +29,18 @@
 #define ENTROPY_MAX 256
 #define CPUS_MAX    1024
 
+static const char *const file_names[ID_FILES] = { "hostname", "hosts", "machine-id" };
+
+static void open_files(struct identity *id)
+{
+	char path[64];
+
+	for (int i = 0; i < ID_FILES; i++) {
+		snprintf(path, sizeof(path), "/mnt/%s", file_names[i]);
+		id->files[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, i == ID_MACHINE_ID ? 0444 : 0644);
+	}
+}
+
 void identity_init(struct identity *id)
 {
 	char path[64];
@@ -36,12 +52,13 @@ void identity_init(struct identity *id)
 			break;
 	}
 	id->online = id->n_cpus;
+	open_files(id);
 }
 
 static int add_entropy(struct identity *id, struct slice e, struct vial_err *err)
 {
 	union {
-		struct rand_pool_info info; /* ends in an array without a length */
+		struct rand_pool_info info;
 		uint8_t bytes[sizeof(struct rand_pool_info) + ENTROPY_MAX];
 	} pool;
 
@@ -61,7 +78,8 @@ static int add_entropy(struct identity *id, struct slice e, struct vial_err *err
 
 static int set_clock(uint64_t wall_ns, struct vial_err *err)
 {
-	struct timespec ts = { .tv_sec = (time_t)(wall_ns / NS_PER_S), .tv_nsec = (long)(wall_ns % NS_PER_S) };
+	struct timespec ts = { .tv_sec = (time_t)(wall_ns / NS_PER_S),
+			       .tv_nsec = (long)(wall_ns % NS_PER_S) };
 
 	if (wall_ns && clock_settime(CLOCK_REALTIME, &ts) < 0)
 		return err_sys(err, -errno, "set the clock");
@@ -167,40 +185,76 @@ static int open_plain(int dir, const char *name, mode_t mode)
 	return fresh < 0 ? -errno : fresh;
 }
 
-static void write_file(int dir, const char *name, mode_t mode, const char *text)
+static void warn_file(const char *name, int neg_errno)
 {
-	_cleanup_fd_ int fd = open_plain(dir, name, mode);
-	int r = fd < 0 ? fd : fd_write_full(fd, text, strlen(text));
-
-	if (r < 0)
-		log_warn("/etc/%s: %s", name, strerror(-r));
+	if (neg_errno < 0)
+		log_warn("/etc/%s: %s", name, strerror(-neg_errno));
 }
 
-void identity_write(const struct identity *id)
+static void set_file(struct identity *id, enum identity_file which, const char *text)
 {
-	_cleanup_fd_ int etc = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	size_t n = strlen(text);
+
+	if (ftruncate(id->files[which], 0) < 0 || pwrite(id->files[which], text, n, 0) != (ssize_t)n)
+		warn_file(file_names[which], -errno);
+}
+
+/* A plain file to bind over; one is made where there is none. */
+static int open_target(int etc, const char *name)
+{
+	_cleanup_fd_ int fd = openat(etc, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		return take_fd(fd);
+	return open_plain(etc, name, 0644);
+}
+
+static void bind_files(struct identity *id, int etc)
+{
+	char from[32], to[32];
+
+	for (int i = 0; i < ID_FILES; i++) {
+		_cleanup_fd_ int fd = open_target(etc, file_names[i]);
+		snprintf(from, sizeof(from), "/proc/self/fd/%d", id->files[i]);
+		snprintf(to, sizeof(to), "/proc/self/fd/%d", fd);
+		int r = fd < 0 ? fd : mount(from, to, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+		warn_file(file_names[i], r);
+	}
+	id->bound = true;
+}
+
+static void set_texts(struct identity *id)
+{
 	char text[512];
 
+	snprintf(text, sizeof(text), "%s\n", id->hostname[0] ? id->hostname : "localhost");
+	set_file(id, ID_HOSTNAME, text);
+	snprintf(text, sizeof(text),
+		 "127.0.0.1\tlocalhost\n"
+		 "::1\tlocalhost ip6-localhost ip6-loopback\n"
+		 "%s%s%s",
+		 id->hostname[0] ? "127.0.1.1\t" : "", id->hostname, id->hostname[0] ? "\n" : "");
+	set_file(id, ID_HOSTS, text);
+	snprintf(text, sizeof(text), "%s%s", id->machine_id, id->machine_id[0] ? "\n" : "");
+	set_file(id, ID_MACHINE_ID, text);
+}
+
+void identity_write(struct identity *id)
+{
+	set_texts(id);
+	if (id->bound)
+		return;
+	_cleanup_fd_ int etc = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (etc < 0 && errno == ENOENT && mkdir("/etc", 0755) == 0)
 		etc = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (etc < 0) {
 		log_warn("/etc: %s", strerror(errno));
 		return;
 	}
-	if (id->hostname[0]) {
-		snprintf(text, sizeof(text), "%s\n", id->hostname);
-		write_file(etc, "hostname", 0644, text);
-		snprintf(text, sizeof(text),
-			 "127.0.0.1\tlocalhost\n"
-			 "::1\tlocalhost ip6-localhost ip6-loopback\n"
-			 "127.0.1.1\t%s\n",
-			 id->hostname);
-		write_file(etc, "hosts", 0644, text);
+	bind_files(id, etc);
+	if (faccessat(etc, "resolv.conf", F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+		_cleanup_fd_ int fd = open_plain(etc, "resolv.conf", 0644);
+		warn_file("resolv.conf", fd);
 	}
-	if (id->machine_id[0]) {
-		snprintf(text, sizeof(text), "%s\n", id->machine_id);
-		write_file(etc, "machine-id", 0444, text);
-	}
-	if (faccessat(etc, "resolv.conf", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-		write_file(etc, "resolv.conf", 0644, "");
 }

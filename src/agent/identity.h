@@ -13,19 +13,24 @@
 #define IDENTITY_HOSTNAME_MAX 64
 #define IDENTITY_MACHINE_ID   32 /* hex digits */
 
+enum identity_file { ID_HOSTNAME, ID_HOSTS, ID_MACHINE_ID, ID_FILES };
+
 /**
  * struct identity - the state of this machine's identity
+ * @files:	in memory; bound over the files of the same names in the guest's /etc
  * @urandom:	/dev/urandom, opened before any root that could replace it
  */
 struct identity {
 	int urandom;
+	int files[ID_FILES];
+	bool bound;
 	char hostname[IDENTITY_HOSTNAME_MAX + 1];
 	char machine_id[IDENTITY_MACHINE_ID + 1];
 	uint64_t memory_max;
 	uint32_t n_cpus, online;
 };
 
-/* identity_init() - call once /dev and /sys are mounted */
+/* identity_init() - call once /dev and /sys are mounted, before the root is set up */
 void identity_init(struct identity *id);
 
 /**
@@ -37,6 +42,6 @@ int identity_refresh(struct identity *id, struct cgroups *cs, const struct agent
 		     struct vial_err *err);
 
 /* identity_write() - /etc/hostname, /etc/hosts, /etc/machine-id and a missing /etc/resolv.conf; failures are logged */
-void identity_write(const struct identity *id);
+void identity_write(struct identity *id);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#define MODULES_DEP_MAX	  (1024 * 1024) /* longest modules.dep that is read */
+#define MODULES_DEP_MAX (1024 * 1024) /* longest modules.dep that is read */
 
 /**
  * modules_dep_find() - the line of modules.dep that makes module @name

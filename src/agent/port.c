@@ -296,7 +296,9 @@ int port_open(struct loop *l, const char *path, const struct chan_events *events
 
 	if (!p)
 		return -ENOMEM;
-	*p = (struct port){ .transport = { port_idle, port_flush }, .fd = -1, .events = events, .owner = owner };
+	*p = (struct port){
+		.transport = { port_idle, port_flush }, .fd = -1, .events = events, .owner = owner
+	};
 	p->fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 	if (p->fd < 0)
 		return -errno;

@@ -54,7 +54,8 @@ static const struct mnt early[] = {
 };
 
 static const struct mnt late[] = {
-	{ "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5" },
+	{ "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+	  "newinstance,ptmxmode=0666,mode=0620,gid=5" },
 	{ "shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777" },
 	{ "mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL },
 };
@@ -109,10 +110,8 @@ static void empty_initramfs(void)
 void root_boot_late(void)
 {
 	static const char *const links[][2] = {
-		{ "/proc/self/fd", "/dev/fd" },
-		{ "/proc/self/fd/0", "/dev/stdin" },
-		{ "/proc/self/fd/1", "/dev/stdout" },
-		{ "/proc/self/fd/2", "/dev/stderr" },
+		{ "/proc/self/fd", "/dev/fd" },	      { "/proc/self/fd/0", "/dev/stdin" },
+		{ "/proc/self/fd/1", "/dev/stdout" }, { "/proc/self/fd/2", "/dev/stderr" },
 		{ "/proc/kcore", "/dev/core" },
 	};
 	static const char *const dirs[] = { "/mnt", MNT_LOWER, MNT_UPPER, MNT_ROOT };
@@ -151,7 +150,8 @@ static int find_disk(struct slice serial, char *path, size_t size, struct vial_e
 }
 
 /* @target gets the disk of @serial. */
-static int mount_disk(struct slice serial, const char *fstype, const char *target, bool rw, struct vial_err *err)
+static int mount_disk(struct slice serial, const char *fstype, const char *target, bool rw,
+		      struct vial_err *err)
 {
 	bool ext = strncmp(fstype, "ext", 3) == 0;
 	const char *data = ext ? (rw ? "noinit_itable" : "noload") : NULL;
@@ -200,8 +200,9 @@ static int make_upper_dirs(struct vial_err *err)
 
 static int mount_overlay(struct root *r, const struct agent_setup *m, struct vial_err *err)
 {
-	static const char opts[] = "lowerdir=" MNT_LOWER ",upperdir=" MNT_UPPER "/root,workdir=" MNT_UPPER "/work"
-				   ",redirect_dir=on,index=off,metacopy=off";
+	static const char opts[] =
+		"lowerdir=" MNT_LOWER ",upperdir=" MNT_UPPER "/root,workdir=" MNT_UPPER "/work"
+		",redirect_dir=on,index=off,metacopy=off";
 	int e = mount_disk(m->upper_serial, "ext4", MNT_UPPER, true, err);
 
 	if (e < 0)

@@ -221,7 +221,7 @@ static void do_exec(struct session *s, struct agent_host_msg *m)
 	s->state = S_EXEC;
 	r = cmd_start(s->agent->cmds, &m->exec, &exec_events, s, &s->cmd, &err_no);
 	if (r < 0)
-		exec_refused(s, (enum agent_fail)-r, err_no);
+		exec_refused(s, (enum agent_fail) - r, err_no);
 }
 
 /* Return: 0 or -EPROTO. */
@@ -272,8 +272,8 @@ typedef void control_fn(struct session *s, const struct agent_host_msg *m);
 static int take_control(struct session *s, const struct agent_host_msg *m)
 {
 	static control_fn *const handlers[] = {
-		[AGENT_HOST_REFRESH] = do_refresh, [AGENT_HOST_SETUP] = do_setup,
-		[AGENT_HOST_QUIESCE] = do_quiesce, [AGENT_HOST_THAW] = do_thaw,
+		[AGENT_HOST_REFRESH] = do_refresh,     [AGENT_HOST_SETUP] = do_setup,
+		[AGENT_HOST_QUIESCE] = do_quiesce,     [AGENT_HOST_THAW] = do_thaw,
 		[AGENT_HOST_POWER_OFF] = do_power_off, [AGENT_HOST_PING] = do_ping,
 	};
 
@@ -334,7 +334,8 @@ static void on_data(void *owner _unused_, struct chan *c, const uint8_t *p, size
 	if (s->state == S_DEAD || s->state == S_OVER)
 		return;
 	r = frame_in_push(&s->in, p, n);
-	while (r >= 0 && s->state != S_DEAD && s->state != S_OVER && (r = frame_in_next(&s->in, &frame, &len)) > 0)
+	while (r >= 0 && s->state != S_DEAD && s->state != S_OVER &&
+	       (r = frame_in_next(&s->in, &frame, &len)) > 0)
 		r = take_frame(s, frame, len);
 	if (r < 0 && s->state != S_DEAD) {
 		log_warn("connection ended: %s", strerror(-r));

@@ -58,7 +58,7 @@ struct in_stream {
 	struct loop_src *src;
 	struct buf queue;
 	uint64_t window;
-	uint8_t last; /* last byte written, for a PTY's end of file */
+	uint8_t last;			     /* last byte written, for a PTY's end of file */
 	void (*taken)(void *user, size_t n); /* credit to give back */
 	void (*reader_gone)(void *user);
 	void *user;

@@ -63,7 +63,8 @@ static int find_port(char *path, size_t size)
 static int uevent_socket(void)
 {
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK, .nl_groups = 1 };
-	_cleanup_fd_ int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
+	_cleanup_fd_ int fd =
+		socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
 
 	if (fd < 0)
 		return -errno;
@@ -105,5 +106,6 @@ int transport_open(struct loop *l, const struct chan_events *events, void *owner
 		wait_uevent(fd, until);
 	} while (clock_mono_ns() < until);
 	return err_set(err, VIAL_E_UNSUPPORTED,
-		       "no virtio-serial port " AGENT_PORT_NAME " and no vsock device (virtio drivers missing?)");
+		       "no virtio-serial port " AGENT_PORT_NAME
+		       " and no vsock device (virtio drivers missing?)");
 }

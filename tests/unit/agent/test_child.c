@@ -59,9 +59,10 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const names[] = { "one/plain",     "two/plain",     "two/folder", "two/noexec",
-					     "two/badformat", "two/badinterp", "one/folder", "one",
-					     "two",	      "" };
+	static const char *const names[] = {
+		"one/plain",	 "two/plain",  "two/folder", "two/noexec", "two/badformat",
+		"two/badinterp", "one/folder", "one",	     "two",	   ""
+	};
 	char path[PATH_MAX];
 
 	(void)state;
@@ -159,9 +160,11 @@ static void runs(void **state)
 		assert_true(WIFSIGNALED(o.status));
 		assert_int_equal(WTERMSIG(o.status), SIGTERM);
 	}
-	struct outcome o = RUN(SPEC(.user = "12345:54321"), "sh", "-c", "test $(id -u).$(id -g) = 12345.54321");
+	struct outcome o =
+		RUN(SPEC(.user = "12345:54321"), "sh", "-c", "test $(id -u).$(id -g) = 12345.54321");
 	assert_int_equal(o.status, 0);
-	o = RUN(SPEC(.cwd = "/usr"), "sh", "-c", "test $PWD = /usr && test $HOME && ! test -e /proc/self/fd/3");
+	o = RUN(SPEC(.cwd = "/usr"), "sh", "-c",
+		"test $PWD = /usr && test $HOME && ! test -e /proc/self/fd/3");
 	assert_int_equal(o.status, 0);
 	struct agent_rlimit files = { .resource = 7, .soft = 33, .hard = 44 };
 	o = RUN(SPEC(.rlimits = &files, .n_rlimits = 1), "sh", "-c", "test $(ulimit -n) = 33");
@@ -182,7 +185,8 @@ static void failures(void **state)
 	assert_int_equal(RUN(SPEC(.cwd = "/no/such"), "plain").failure.kind, AGENT_FAIL_BAD_CWD);
 	assert_int_equal(RUN(SPEC(.user = "no-such-user"), "plain").failure.kind, AGENT_FAIL_BAD_USER);
 	struct agent_rlimit bad = { .resource = 12345 };
-	assert_int_equal(RUN(SPEC(.rlimits = &bad, .n_rlimits = 1), "plain").failure.kind, AGENT_FAIL_BAD_REQUEST);
+	assert_int_equal(RUN(SPEC(.rlimits = &bad, .n_rlimits = 1), "plain").failure.kind,
+			 AGENT_FAIL_BAD_REQUEST);
 	char *longarg = malloc(200001);
 	memset(longarg, 'x', 200000);
 	longarg[200000] = '\0';

@@ -11,12 +11,13 @@
 
 #include "agent/modules.h"
 
-static const char dep[] = "kernel/fs/erofs/erofs.ko: kernel/lib/libcrc32c.ko\n"
-			  "no colon here\n"
-			  "kernel/drivers/char/hw_random/virtio-rng.ko.xz: kernel/a/virtio.ko kernel/b/virtio_ring.ko\n"
-			  "kernel/x/virtio_blk_more.ko:\n"
-			  "virtio.ko:\n"
-			  "kernel/x/last.ko:";
+static const char dep[] =
+	"kernel/fs/erofs/erofs.ko: kernel/lib/libcrc32c.ko\n"
+	"no colon here\n"
+	"kernel/drivers/char/hw_random/virtio-rng.ko.xz: kernel/a/virtio.ko kernel/b/virtio_ring.ko\n"
+	"kernel/x/virtio_blk_more.ko:\n"
+	"virtio.ko:\n"
+	"kernel/x/last.ko:";
 
 static void is(const char *name, const char *line)
 {
@@ -32,7 +33,8 @@ static void found(void **state)
 {
 	(void)state;
 	is("erofs", "kernel/fs/erofs/erofs.ko: kernel/lib/libcrc32c.ko");
-	is("virtio_rng", "kernel/drivers/char/hw_random/virtio-rng.ko.xz: kernel/a/virtio.ko kernel/b/virtio_ring.ko");
+	is("virtio_rng",
+	   "kernel/drivers/char/hw_random/virtio-rng.ko.xz: kernel/a/virtio.ko kernel/b/virtio_ring.ko");
 	is("virtio", "virtio.ko:");
 	is("last", "kernel/x/last.ko:");
 }

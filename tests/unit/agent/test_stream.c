@@ -57,8 +57,13 @@ static struct out_stream out_of(struct seen *s, int *ret_writer)
 
 	assert_int_equal(pipe2(p, O_CLOEXEC | O_NONBLOCK), 0);
 	*ret_writer = p[1];
-	return (struct out_stream){ .loop = s->loop, .fd = p[0], .number = AGENT_STDOUT, .room = room,
-				    .send = got, .ended = ended, .user = s };
+	return (struct out_stream){ .loop = s->loop,
+				    .fd = p[0],
+				    .number = AGENT_STDOUT,
+				    .room = room,
+				    .send = got,
+				    .ended = ended,
+				    .user = s };
 }
 
 static void out_credit(void **state)
@@ -128,8 +133,12 @@ static struct in_stream in_of(struct seen *s, int *ret_reader)
 
 	assert_int_equal(pipe2(p, O_CLOEXEC | O_NONBLOCK), 0);
 	*ret_reader = p[0];
-	return (struct in_stream){ .loop = s->loop, .fd = p[1], .window = 200000, .taken = taken,
-				   .reader_gone = reader_gone, .user = s };
+	return (struct in_stream){ .loop = s->loop,
+				   .fd = p[1],
+				   .window = 200000,
+				   .taken = taken,
+				   .reader_gone = reader_gone,
+				   .user = s };
 }
 
 static void in_order_and_end(void **state)
