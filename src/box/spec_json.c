@@ -46,10 +46,9 @@ static void scan_string(struct scan *s, struct spec_key *ret)
 	ret->raw = s->p;
 	ret->line = s->line;
 	while (s->p < s->end && *s->p != '"') {
-		if (*s->p == '\n')
-			s->line++;
 		if (*s->p == '\\' && s->end - s->p > 1)
 			s->p++;
+		s->line += *s->p == '\n';
 		s->p++;
 	}
 	ret->len = (size_t)(s->p - ret->raw);
@@ -460,6 +459,8 @@ static json_t *dump_field(const struct vial_spec *s, enum spec_id id, int type)
 
 static bool has_value(const struct vial_spec *s, enum spec_id id)
 {
+	if (id == SPEC_ENV) /* "-e K" without a K of our own sets nothing */
+		return s->env.n > 0;
 	return id != SPEC_ENV_FILE && (s->is_set[id] || spec_impl(id)->def);
 }
 

@@ -165,7 +165,7 @@ static void watch_output(struct vial_exec *x, int stream)
 
 static _noreturn_ void child(const struct vial_spec *s, int report)
 {
-	char *shell[] = { (char *)(uintptr_t)"sh", NULL };
+	char *shell[] = { (char *)(uintptr_t) "sh", NULL };
 	char **argv = s->command.n ? s->command.v : shell;
 
 	for (size_t i = 0; i < s->env.n; i++)
@@ -203,7 +203,8 @@ static void start_pipes(struct vial_exec *x, const struct vial_spec *s, uint32_t
 	x->out[2] = err[0];
 }
 
-static void start_tty(struct vial_exec *x, const struct vial_spec *s, const struct vial_exec_opts *o, int report)
+static void start_tty(struct vial_exec *x, const struct vial_spec *s, const struct vial_exec_opts *o,
+		      int report)
 {
 	struct winsize w = { .ws_row = o->rows, .ws_col = o->cols };
 	int master;
@@ -219,7 +220,8 @@ static void start_tty(struct vial_exec *x, const struct vial_spec *s, const stru
 	fd_set_nonblock(x->in, true);
 }
 
-int vial_box_exec(struct vial_box *b, const struct vial_exec_opts *o, struct vial_exec **ret, struct vial_err *err)
+int vial_box_exec(struct vial_box *b, const struct vial_exec_opts *o, struct vial_exec **ret,
+		  struct vial_err *err)
 {
 	struct vial_exec *x = calloc(1, sizeof(*x));
 	int report[2];
@@ -447,11 +449,13 @@ int vial_prepare(struct vial *v, const struct vial_spec *spec, int force, struct
 int vial_info_json(struct vial *v, char **ret, struct vial_err *err)
 {
 	(void)v;
-	*ret = strdup("{\"engine\": \"stub\", \"templates\": [\"a\", \"b\"], \"limits\": {\"cpus\": 64}, \"kvm\": false}");
+	*ret = strdup("{\"engine\": \"stub\", \"templates\": [\"a\", \"b\"], \"limits\": {\"cpus\": 64}, "
+		      "\"kvm\": false}");
 	return *ret ? 0 : err_set(err, VIAL_E_NO_MEMORY, "out of memory");
 }
 
-int vial_doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data, struct vial_err *err)
+int vial_doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data,
+		struct vial_err *err)
 {
 	struct vial_check checks[] = {
 		{ sizeof(checks[0]), "qemu", VIAL_CHECK_OK, "7.2", NULL },
