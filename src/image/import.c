@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/mem.h"
 #include "image/helper.h"
 #include "image/report.h"
 #include "image/root.h"
@@ -191,6 +193,40 @@ static int check_layer(const struct helper_layer *l, const struct report *r, str
 	return 0;
 }
 
+static int window_digest(int fd, struct window w, uint8_t ret[SHA256_SIZE])
+{
+	static const size_t chunk = KIB(64);
+	_cleanup_free_ uint8_t *p = malloc(chunk);
+	struct sha256 s;
+
+	if (!p)
+		return -ENOMEM;
+	sha256_init(&s);
+	while (w.bytes > 0) {
+		ssize_t n = pread(fd, p, (size_t)MIN(w.bytes, (uint64_t)chunk), (off_t)w.offset);
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		sha256_update(&s, p, (size_t)n);
+		w.offset += (uint64_t)n;
+		w.bytes -= (uint64_t)n;
+	}
+	sha256_final(&s, ret);
+	return 0;
+}
+
+/* A layer that could not be read: if it is not even what the manifest names, that is the thing to say. */
+static int explain_layer(const struct helper_layer *l, int fd, struct window w, int failed, struct vial_err *err)
+{
+	uint8_t d[SHA256_SIZE];
+
+	if (!l->has_blob || window_digest(fd, w, d) < 0 || memcmp(d, l->blob, sizeof(d)) == 0)
+		return failed;
+	err_clear(err);
+	return err_set(err, VIAL_E_CORRUPT, "its contents do not have that digest (damaged or changed)");
+}
+
 static int unpack_layer(const struct image_env *env, const struct layer_from *from, const struct helper_layer *l,
 			const char *key, struct source_root *ret, struct vial_err *err)
 {
@@ -203,10 +239,12 @@ static int unpack_layer(const struct image_env *env, const struct layer_from *fr
 		if (blob < 0)
 			return blob;
 	}
-	r = job_run(env, &j, "layer", key, blob >= 0 ? blob : from->archive_fd,
-		    (struct window){ l->offset, l->bytes }, err);
-	if (r == 0)
-		r = check_layer(l, &j.report, err);
+	int fd = blob >= 0 ? blob : from->archive_fd;
+	struct window w = { l->offset, l->bytes };
+	r = job_run(env, &j, "layer", key, fd, w, err);
+	if (r < 0)
+		return explain_layer(l, fd, w, r, err);
+	r = check_layer(l, &j.report, err);
 	return r < 0 ? r : job_publish(&j, key, ret, err);
 }
 
