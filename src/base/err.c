@@ -110,7 +110,7 @@ int err_prefix(struct vial_err *err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(head, sizeof(head) - 2, fmt, ap);
 	va_end(ap);
-	strcat(head, ": ");
+	memcpy(head + strlen(head), ": ", sizeof(": "));
 	size_t cause = strlen(err->msg);
 	size_t n = MIN(strlen(head), sizeof(err->msg) - 1 - cause);
 	memmove(err->msg + n, err->msg, cause + 1);

@@ -38,7 +38,7 @@ static void client_free(struct client *c)
 	fd_close(&c->fd);
 	frame_in_done(&c->in);
 	frame_in_done(&c->guest_in);
-	buf_done(&c->out.buf);
+	outq_done(&c->out);
 	buf_done(&c->request);
 	free(c);
 }
@@ -46,7 +46,7 @@ static void client_free(struct client *c)
 /* Writes what goes; frees the client when its last message is out or it is gone. False if freed. */
 static bool client_flush(struct client *c)
 {
-	int r = c->out.buf.failed ? -ENOMEM : out_flush(&c->out, c->fd);
+	int r = c->out.buf.failed ? -ENOMEM : outq_flush(&c->out, c->fd);
 
 	if (r < 0 || (r == 1 && c->ending)) {
 		client_free(c);
@@ -124,14 +124,16 @@ static bool start_command(struct client *c)
 	return alive;
 }
 
+static bool client_process(struct client *c);
+
 void clients_start_pending(struct monitor *m)
 {
 	struct client *next;
 
 	for (struct client *c = m->clients; c; c = next) {
 		next = c->next;
-		if (c->requested && !c->conn && !c->ending)
-			(void)start_command(c);
+		if (c->requested && !c->conn && !c->ending && start_command(c))
+			(void)client_process(c);
 	}
 }
 
@@ -195,9 +197,10 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 		client_put(c, &(struct mon_msg){ .type = MON_DONE });
 		return client_flush(c);
 	}
-	/* The rest speaks of a command. Before it runs only signals make sense; they wait with the request. */
+	if (!c->requested)
+		return client_error_str(c, VIAL_E_PROTOCOL, "message before the exec request");
 	if (!c->conn)
-		return client_error_str(c, VIAL_E_PROTOCOL, "message before the command was started");
+		return true; /* the guest has dropped it: its end is on the way to the client */
 	switch (m->type) {
 	case MON_STDIN:
 		return on_stdin(c, m->body);
@@ -220,13 +223,28 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 	}
 }
 
-static bool client_read(struct client *c)
+/* Does what the client said so far. While its command waits for the agent, so does all it says about it. */
+static bool client_process(struct client *c)
 {
-	static uint8_t chunk[KIB(64)]; /* one thread; contents do not outlive the call */
 	const uint8_t *p;
 	struct mon_msg m;
 	size_t n;
-	int r;
+	int r = 0;
+
+	while (r == 0 && !c->ending && !(c->requested && c->request.len)) {
+		r = frame_in_next(&c->in, &p, &n);
+		if (r == 0)
+			return true;
+		r = r < 0 ? r : mon_msg_decode(p, n, &m);
+		if (r == 0 && !client_msg(c, &m))
+			return false;
+	}
+	return r < 0 ? client_error_str(c, VIAL_E_PROTOCOL, "malformed message") : true;
+}
+
+static bool client_read(struct client *c)
+{
+	static uint8_t chunk[KIB(64)]; /* one thread; contents do not outlive the call */
 
 	ssize_t got = recv(c->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
@@ -235,17 +253,9 @@ static bool client_read(struct client *c)
 		client_free(c);
 		return false;
 	}
-	r = frame_in_push(&c->in, chunk, (size_t)got);
-	while (r == 0 && (r = frame_in_next(&c->in, &p, &n)) == 1) {
-		r = mon_msg_decode(p, n, &m);
-		if (r == 0 && !client_msg(c, &m))
-			return false;
-		if (r == 0 && c->ending)
-			return true;
-	}
-	if (r < 0)
+	if (frame_in_push(&c->in, chunk, (size_t)got) < 0)
 		return client_error_str(c, VIAL_E_PROTOCOL, "malformed message");
-	return true;
+	return client_process(c);
 }
 
 static void on_client(struct loop_src *src _unused_, uint32_t events, void *data)

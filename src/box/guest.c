@@ -65,7 +65,6 @@ static int send_identity(struct monitor *m)
 	setup.setup.root_serial = slice_str(LAYOUT_ROOT_SERIAL);
 	setup.setup.root_fstype = slice_str(m->launch.fstype);
 	setup.setup.upper_serial = slice_str(LAYOUT_UPPER_SERIAL);
-	setup.setup.upper_size = m->launch.upper_bytes;
 	if (m->launch.console_shell)
 		setup.setup.console_shell = slice_str(m->launch.console_shell);
 	int r = guest_ask(m, &refresh);

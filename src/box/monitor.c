@@ -36,36 +36,12 @@
 
 #define LAUNCH_MAX KIB(64)
 
-int out_flush(struct out_queue *q, int fd)
-{
-	while (out_pending(q) > 0) {
-		ssize_t r = send(fd, q->buf.data + q->off, out_pending(q), MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0 && errno == EAGAIN)
-			break;
-		if (r < 0)
-			return -errno;
-		q->off += (size_t)r;
-	}
-	if (out_pending(q) == 0) {
-		q->off = q->buf.len = 0;
-		return 1;
-	}
-	/* Compact only when most of it is gone, so that moving stays cheaper than sending. */
-	if (q->off > q->buf.len / 2) {
-		buf_consume(&q->buf, q->off);
-		q->off = 0;
-	}
-	return 0;
-}
-
 static void lifeline_put(struct monitor *m, const struct mon_msg *msg)
 {
 	int fd = launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0);
 
 	if (mon_msg_put(&m->lifeline_out.buf, msg) == 0)
-		(void)out_flush(&m->lifeline_out, fd); /* a few small messages: they fit its socket buffer */
+		(void)outq_flush(&m->lifeline_out, fd); /* a few small messages: they fit its socket buffer */
 }
 
 void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
@@ -85,7 +61,8 @@ void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
 	msg.error.text = (struct slice){ (uint8_t *)m->why, MIN(strlen(m->why), (size_t)MON_TEXT_MAX) };
 	lifeline_put(m, &msg);
 	clients_fail_all(m);
-	loop_quit(m->loop, 0);
+	if (m->loop)
+		loop_quit(m->loop, 0);
 }
 
 void monitor_ready(struct monitor *m)
@@ -185,12 +162,6 @@ static const char *console_hint(struct monitor *m)
 	return hit;
 }
 
-static void on_running(void *data)
-{
-	log_debug("machine runs");
-	monitor_flush_agent(data);
-}
-
 static void on_saved(void *data, const char *why)
 {
 	struct monitor *m = data;
@@ -223,8 +194,6 @@ static void on_exited(void *data, const char *why)
 						 : "the guest ended",
 		     *hint ? " (its console: " : "", hint, *hint ? ")" : "");
 }
-
-static const struct engine_events engine_callbacks = { on_running, on_saved, on_exited };
 
 static void on_timeout(struct loop_src *src _unused_, void *data)
 {
@@ -322,36 +291,50 @@ static int watch(struct monitor *m)
 }
 
 /*
- * Landlock comes before the children start: reading a supervised child's memory needs its domain to be
- * nested in ours. The system call filter comes after, when nothing has to be started any more.
+ * Landlock comes in two steps. Before the children start: reading a supervised child's memory (to answer
+ * its opens) needs its domain to be nested in ours. Once the machine runs nothing has to be opened or started
+ * any more: the second step leaves the box's directory, and the system call filter.
  */
 static int lock_files(struct monitor *m, struct vial_err *err)
 {
-	char boxes[40] = "/dev/null";
-	int fd = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
 	const struct jail_path paths[] = {
-		{ "/usr", false },
-		{ "/lib", false },
-		{ "/lib64", false },
-		{ "/etc/ld.so.cache", false },
-		{ "/dev/null", true },
-		{ "/dev/kvm", true },
-		{ "/proc/self", true },
-		{ boxes, true },
+		{ "/usr", false }, { "/lib", false },	   { "/lib64", false },	   { "/etc/ld.so.cache", false },
+		{ "/proc", true }, { "/dev/null", true },  { m->boxes_path, true }, { "/dev/kvm", true },
 	};
+	bool kvm = strcmp(m->launch.accel, "kvm") == 0;
 
-	if (fd >= 0)
-		snprintf(boxes, sizeof(boxes), "/proc/self/fd/%d", fd);
-	return jail_self(JAIL_NONE, paths, ARRAY_SIZE(paths), m->launch.without, err);
+	return jail_self(JAIL_NONE, paths, ARRAY_SIZE(paths) - !kvm, m->launch.without, err);
 }
+
+static int lock_down(struct monitor *m, struct vial_err *err)
+{
+	const struct jail_path paths[] = { { m->boxes_path, true } };
+
+	return jail_self(JAIL_MONITOR, paths, ARRAY_SIZE(paths), m->launch.without, err);
+}
+
+static void on_running(void *data)
+{
+	struct monitor *m = data;
+	struct vial_err err = VIAL_ERR_INIT;
+
+	log_debug("machine runs");
+	if (lock_down(m, &err) < 0)
+		monitor_fail(m, err.code, "%s", err.msg);
+	monitor_flush_agent(m);
+}
+
+static const struct engine_events engine_callbacks = { on_running, on_saved, on_exited };
 
 static int start(struct monitor *m, struct vial_err *err)
 {
+	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
 	int r = loop_new(&m->loop);
 
 	if (r < 0)
 		return err_sys(err, r, "start the monitor");
 	m->ops = &engine_qemu;
+	snprintf(m->boxes_path, sizeof(m->boxes_path), boxes < 0 ? "/dev/null" : "/proc/self/fd/%d", boxes);
 	r = guest_init(m, err);
 	r = r ?: lock_files(m, err);
 	if (r < 0)
@@ -363,8 +346,7 @@ static int start(struct monitor *m, struct vial_err *err)
 	if (r < 0)
 		return err_sys(err, r, "watch the box");
 	loop_timer_set(m->timer, clock_mono_ns() + MON_START_TIMEOUT_S * NS_PER_S);
-	r = jail_self(JAIL_MONITOR, NULL, 0, m->launch.without, err);
-	return r < 0 ? r : 0;
+	return 0;
 }
 
 static void remove_box(struct monitor *m)

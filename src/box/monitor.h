@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/loop.h"
+#include "base/outq.h"
 #include "base/str.h"
 #include "engine/engine.h"
 #include "wire/agent_msg.h"
@@ -22,19 +23,6 @@
 
 /* enum mon_state - STARTING (machine starts) -> UP (agent answers) -> READY (root set up) -> ENDING -> DEAD */
 enum mon_state { MON_STARTING, MON_UP, MON_READY, MON_ENDING, MON_DEAD };
-
-/* struct out_queue - bytes on their way into a non-blocking socket */
-struct out_queue {
-	struct buf buf;
-	size_t off; /* bytes of buf already written */
-};
-
-/* out_flush() - write what goes; 1 if all is written, 0 if some is left, -errno */
-int out_flush(struct out_queue *q, int fd);
-static inline size_t out_pending(const struct out_queue *q)
-{
-	return q->buf.len - q->off;
-}
 
 struct monitor;
 
@@ -52,7 +40,7 @@ struct client {
 	int fd;
 	struct loop_src *src;
 	struct frame_in in;
-	struct out_queue out;
+	struct outq out;
 	uint32_t conn;
 	struct frame_in guest_in;
 	struct buf request;
@@ -71,7 +59,7 @@ struct monitor {
 	struct link *link;
 	struct loop_src *agent_src, *console_src, *lifeline_src, *client_src, *listen_src, *timer;
 	struct frame_in lifeline_in;
-	struct out_queue lifeline_out;
+	struct outq lifeline_out;
 	uint32_t control;	     /* link connection, 0 before the first HELLO */
 	struct frame_in control_in;
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
@@ -79,7 +67,7 @@ struct monitor {
 	struct client *clients;
 	size_t n_clients;
 	struct buf console;
-	bool stop_asked;
+	char boxes_path[32]; /* of LAUNCH_FD_BOXES, for Landlock */
 	char why[VIAL_ERR_MSG_SIZE]; /* why the box cannot run; empty while it can */
 	int why_code;
 };

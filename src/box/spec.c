@@ -75,7 +75,7 @@ static int copy_field(struct vial_spec *dst, const struct vial_spec *src, enum s
 	if (id == SPEC_ENV_FILE)
 		return 0;
 	if (type == VIAL_FIELD_STRING) {
-		const char *from = *(char *const *)((const char *)src + offset);
+		const char *from = *(char *const *)(const void *)((const char *)src + offset);
 		char **to = member(dst, id);
 
 		*to = from ? strdup(from) : NULL;

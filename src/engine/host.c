@@ -164,7 +164,7 @@ static bool kvm_cached(int cache_fd, char *why, size_t n)
 	host_boot_id(boot);
 	snprintf(kind, sizeof(kind), "kvm-%s", boot);
 	if (filecache_get(cache_fd, kind, &st, value) == 0) {
-		snprintf(why, n, "%s", strcmp(value, "ok") == 0 ? "" : value);
+		snprintf(why, n, "%.190s", strcmp(value, "ok") == 0 ? "" : value);
 		return strcmp(value, "ok") == 0;
 	}
 	bool ok = kvm_usable(why, n);

@@ -41,7 +41,6 @@ struct engine {
 	const struct engine_events *ev;
 	void *data;
 	struct jail_child child;
-	unsigned int execs_left;
 	bool running;
 	bool saving;
 	bool gone;
@@ -77,6 +76,10 @@ static int open_for_qemu(void *data, const char *path, int flags)
 		int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 		return copy < 0 ? -ENOENT : copy;
 	}
+	if (strcmp(path, "/dev/kvm") == 0 && strcmp(e->launch->accel, "kvm") == 0) {
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		return fd < 0 ? -errno : fd;
+	}
 	return jail_open_beneath(start_prefixes, path, flags);
 }
 
@@ -86,7 +89,7 @@ static void on_notify(struct loop_src *src, uint32_t events, void *data)
 	int r = -EPIPE;
 
 	if (events & EPOLLIN)
-		r = jail_notify_serve(e->child.notify_fd, open_for_qemu, e, &e->execs_left);
+		r = jail_notify_serve(e->child.notify_fd, open_for_qemu, e, NULL);
 	if (r < 0 && r != -ENOENT) {
 		loop_src_free(src);
 		e->notify_src = NULL;
@@ -291,6 +294,24 @@ static int open_channels(struct engine *e, int theirs[3], int *ret_err_w)
 	return 0;
 }
 
+#define SET_CAPABILITIES                                                                                         \
+	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"                 \
+	"\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}"
+
+/* Sent in one go: QEMU answers in order. A restored machine runs by itself once it is loaded. */
+static int send_start(struct engine *e)
+{
+	char line[100];
+	int r;
+
+	if (e->launch->mode != LAUNCH_RESTORE)
+		return qmp_send(e->qmp, "{\"execute\":\"cont\"}", -1);
+	r = qmp_send(e->qmp, SET_CAPABILITIES, -1);
+	snprintf(line, sizeof(line), "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}",
+		 QEMU_FD_STATE);
+	return r ?: qmp_send(e->qmp, line, -1);
+}
+
 static int watch(struct engine *e, struct vial_err *err)
 {
 	int r = loop_add_fd(e->loop, e->child.pidfd, EPOLLIN, on_exit_ready, e, &e->exit_src);
@@ -298,17 +319,7 @@ static int watch(struct engine *e, struct vial_err *err)
 	r = r ?: loop_add_fd(e->loop, e->child.notify_fd, EPOLLIN, on_notify, e, &e->notify_src);
 	r = r ?: loop_add_fd(e->loop, e->stderr_fd, EPOLLIN, on_stderr, e, &e->stderr_src);
 	r = r ?: qmp_new(e->loop, e->qmp_fd, &qmp_callbacks, e, &e->qmp);
-	if (r == 0 && e->launch->mode == LAUNCH_RESTORE) {
-		/* Sent in one go: QEMU answers in order, and the machine runs by itself afterwards. */
-		r = qmp_send(e->qmp,
-			     "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"
-			     "\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}",
-			     -1);
-		char line[100];
-		snprintf(line, sizeof(line), "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}",
-			 QEMU_FD_STATE);
-		r = r ?: qmp_send(e->qmp, line, -1);
-	}
+	r = r ?: send_start(e);
 	return r < 0 ? err_sys(err, r, "talk to QEMU") : 0;
 }
 
@@ -347,8 +358,7 @@ static int qemu_start(struct loop *loop, const struct launch *l, const struct en
 
 	if (!e)
 		return err_sys(err, -ENOMEM, "start QEMU");
-	*e = (struct engine){ .loop = loop, .launch = l, .ev = ev, .data = data, .execs_left = 1,
-			      .child = { -1, -1, -1, 0 }, .qmp_fd = -1, .agent_fd = -1, .console_fd = -1, .stderr_fd = -1 };
+	*e = (struct engine){ .loop = loop, .launch = l, .ev = ev, .data = data, .child = { -1, -1, -1, 0 }, .qmp_fd = -1, .agent_fd = -1, .console_fd = -1, .stderr_fd = -1 };
 	e->messages.limit = STDERR_MAX + 1;
 	r = qemu_args(l, &cmd, err);
 	if (r < 0)
@@ -383,8 +393,7 @@ static int qemu_save_template(struct engine *e, struct vial_err *err)
 {
 	static const char *const lines[] = {
 		"{\"execute\":\"stop\"}",
-		"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"
-		"\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}",
+		SET_CAPABILITIES,
 		"{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}",
 		"{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:state\"}}",
 	};

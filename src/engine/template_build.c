@@ -75,27 +75,28 @@ int template_initrd(const struct template_spec *spec)
 	return fd_memfd("vial-initrd", all.data, all.len);
 }
 
+/* An empty disk of PLACEHOLDER_BYTES, opened read-only. */
+static int empty_disk(const char *name)
+{
+	_cleanup_fd_ int fd = memfd_create(name, MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, PLACEHOLDER_BYTES) < 0)
+		return -errno;
+	return fd_reopen(fd, O_RDONLY);
+}
+
 /* The guest's disks before there is a box: empty. */
 static int add_placeholder_disks(struct launcher *l)
 {
-	int root = memfd_create("vial-no-root", MFD_CLOEXEC);
-	int base = memfd_create("vial-no-upper", MFD_CLOEXEC);
-	int upper = memfd_create("vial-no-upper-top", MFD_CLOEXEC);
-	int r = 0;
+	_cleanup_fd_ int upper = memfd_create("vial-no-upper-top", MFD_CLOEXEC);
+	int r = upper < 0 ? -errno : qcow2_init(upper, PLACEHOLDER_BYTES);
 
-	if (root < 0 || base < 0 || upper < 0 || ftruncate(root, PLACEHOLDER_BYTES) < 0 ||
-	    ftruncate(base, PLACEHOLDER_BYTES) < 0)
-		r = -errno;
-	r = r ?: qcow2_init(upper, PLACEHOLDER_BYTES);
-	r = r ?: launcher_add_own(l, LAUNCH_FD_EXTENT, take_fd(root));
-	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_BASE, take_fd(base));
+	r = r ?: launcher_add_own(l, LAUNCH_FD_EXTENT, empty_disk("vial-no-root"));
+	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_BASE, empty_disk("vial-no-upper"));
 	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER, take_fd(upper));
 	l->launch.n_extents = 1;
 	l->launch.extent_bytes[0] = PLACEHOLDER_BYTES;
 	l->launch.upper_bytes = PLACEHOLDER_BYTES;
-	fd_close(&root);
-	fd_close(&base);
-	fd_close(&upper);
 	return r;
 }
 
@@ -123,37 +124,42 @@ static int describe(const struct template_env *env, const struct template_spec *
 	return env->log_fd >= 0 ? launcher_add(l, LAUNCH_FD_LOG, env->log_fd) : 0;
 }
 
-/* Waits for the builder's word: MON_DONE, or MON_ERROR, or its end. */
-static int wait_built(struct launcher *l, struct vial_err *err)
+/* Is there a last word among the frames of @in? 1 with it in @ret (it borrows from @in), 0 or -errno. */
+static int last_word(struct frame_in *in, struct mon_msg *ret)
 {
-	struct frame_in in = { .max = FRAME_MAX };
 	const uint8_t *p;
-	struct mon_msg msg;
-	char chunk[1024];
 	size_t n;
 	int r;
 
-	for (;;) {
-		ssize_t got = recv(l->lifeline, chunk, sizeof(chunk), 0);
-		if (got < 0 && errno == EINTR)
+	while ((r = frame_in_next(in, &p, &n)) == 1) {
+		r = mon_msg_decode(p, n, ret);
+		if (r < 0 || ret->type == MON_DONE || ret->type == MON_ERROR)
+			return r < 0 ? r : 1;
+	}
+	return r;
+}
+
+/* Waits for the builder's word: MON_DONE, or MON_ERROR, or its end. */
+static int wait_built(struct launcher *l, struct vial_err *err)
+{
+	_cleanup_(frame_in_done) struct frame_in in = { .max = FRAME_MAX };
+	struct mon_msg msg;
+	char chunk[1024];
+	int r = 0;
+
+	while (r == 0) {
+		ssize_t n = recv(l->lifeline, chunk, sizeof(chunk), 0);
+		if (n < 0 && errno == EINTR)
 			continue;
-		r = got < 0 ? -errno : got == 0 ? -EPIPE : frame_in_push(&in, chunk, (size_t)got);
-		while (r >= 0 && (r = frame_in_next(&in, &p, &n)) == 1) {
-			r = mon_msg_decode(p, n, &msg);
-			if (r == 0 && (msg.type == MON_DONE || msg.type == MON_ERROR))
-				break;
-			msg.type = 0;
-		}
-		if (r < 0 || (r == 0 && n > 0 && (msg.type == MON_DONE || msg.type == MON_ERROR)))
-			break;
+		r = n < 0 ? -errno : n == 0 ? -EPIPE : frame_in_push(&in, chunk, (size_t)n);
+		r = r ?: last_word(&in, &msg);
 	}
 	if (r < 0)
-		r = err_set(err, VIAL_E_ENGINE, "the template's monitor ended without a word");
-	else if (msg.type == MON_ERROR)
-		r = err_set(err, msg.error.code < 0 ? msg.error.code : VIAL_E_ENGINE, "%.*s", (int)msg.error.text.n,
-			    (const char *)msg.error.text.p);
-	frame_in_done(&in);
-	return r;
+		return err_set(err, VIAL_E_ENGINE, "the template's monitor ended without a word");
+	if (msg.type == MON_ERROR)
+		return err_set(err, msg.error.code < 0 ? msg.error.code : VIAL_E_ENGINE, "%.*s",
+			       (int)msg.error.text.n, (const char *)msg.error.text.p);
+	return 0;
 }
 
 static int make_files(const struct template_env *env, const struct template_spec *spec, const char *tmp,

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A box of this process.
+ *
+ * Theory of operation
+ *
+ * Files: boxes/<id>/lock (held by the monitor as long as it lives: who gets it finds a dead box), boxes/<id>/s (socket
+ * for commands). The directory is made as ".<id>" and renamed when its lock is held. The writable disk has no name: it is
+ * gone with the last process that holds it, whatever happens.
+ * Hand-over: until the monitor runs this process removes the directory; from then on the monitor does, and
+ * box_free() looks once more after it in case the monitor was killed.
+ */
+#include "box/box.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "box/machine.h"
+#include "engine/qcow2.h"
+#include "engine/template.h"
+#include "wire/mon.h"
+
+static struct template_env template_env_of(struct vial *v, const char *monitor, uid_t uid)
+{
+	return (struct template_env){
+		.dir_fd = v->templates_fd,
+		.cache_fd = v->cache_fd,
+		.monitor_path = monitor,
+		.uid = uid,
+		.gid = (gid_t)uid,
+		.log_fd = v->log_fd,
+		.log_level = (uint32_t)v->log_level,
+		.progress = v->progress,
+		.progress_data = v->progress_data,
+	};
+}
+
+static int open_image(struct vial_box *b, struct vial_err *err)
+{
+	_cleanup_free_ char *unpack = NULL, *base = NULL;
+	_cleanup_fd_ int lock = -1;
+	const char *ref = b->spec->rootfs ? b->spec->rootfs : b->spec->image;
+	struct image_env env = { .store_fd = b->home->images_fd, .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	int r = home_helper(b->home, "vial-unpack", &unpack, err);
+
+	if (r < 0)
+		return r;
+	if (asprintf(&base, "%s/base.tar", b->home->assets) < 0)
+		return err_sys(err, -ENOMEM, "open the image");
+	r = home_uid(b->home, &env.uid, &lock, err);
+	if (r < 0)
+		return r;
+	env.gid = (gid_t)env.uid;
+	env.unpack_path = unpack;
+	env.base_path = base;
+	env.progress = b->home->progress;
+	env.progress_data = b->home->progress_data;
+	if (!ref)
+		ref = b->spec->default_image ? b->spec->default_image : "base";
+	return image_open(&env, ref, b->spec->rootfs != NULL, &b->image, err);
+}
+
+int box_create(struct vial *v, const struct vial_spec *spec, struct vial_box **ret, struct vial_err *err)
+{
+	_cleanup_(box_freep) struct vial_box *b = calloc(1, sizeof(*b));
+	uint8_t id[16];
+	int r;
+
+	if (!b)
+		return err_sys(err, -ENOMEM, "create a box");
+	b->home = v;
+	b->console_fd = -1;
+	b->lifeline_in.max = FRAME_MAX;
+	launcher_init(&b->launcher);
+	r = spec_check(spec, err);
+	r = r ?: spec_copy(spec, &b->spec, err);
+	if (r < 0)
+		return r;
+	if (getrandom(id, sizeof(id), 0) != sizeof(id))
+		return err_sys(err, -EIO, "create a box: getrandom");
+	str_hex(id, sizeof(id), b->id);
+	r = open_image(b, err);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(b);
+	return 0;
+}
+
+/* ---- start ---- */
+
+static int make_socket(struct vial_box *b, const char *tmp)
+{
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	if (fd < 0)
+		return -errno;
+	/* The state directory's own path may be longer than sun_path. */
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, tmp, BOX_SOCKET);
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 128) < 0)
+		return -errno;
+	return launcher_add_own(&b->launcher, LAUNCH_FD_LISTEN, take_fd(fd));
+}
+
+static int make_lock(struct vial_box *b, int dir)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	_cleanup_fd_ int fd = openat(dir, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	if (fd < 0 || fcntl(fd, F_OFD_SETLK, &lock) < 0)
+		return -errno;
+	return launcher_add_own(&b->launcher, LAUNCH_FD_HOLD, take_fd(fd));
+}
+
+static int give_away(int dir, uid_t uid)
+{
+	if (uid == (uid_t)-1)
+		return 0;
+	if (fchownat(dir, "lock", uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fchownat(dir, BOX_SOCKET, uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 || fchown(dir, uid, (gid_t)uid) < 0)
+		return -errno;
+	return 0;
+}
+
+static int make_dir(struct vial_box *b, uid_t uid, struct vial_err *err)
+{
+	_cleanup_fd_ int dir = -1;
+	char tmp[40];
+	int r = 0;
+
+	snprintf(tmp, sizeof(tmp), ".%s", b->id);
+	if (mkdirat(b->home->boxes_fd, tmp, 0700) < 0)
+		return err_sys(err, -errno, "make the box's directory in '%s/boxes'", b->home->path);
+	dir = openat(b->home->boxes_fd, tmp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	r = dir < 0 ? -errno : make_lock(b, dir);
+	r = r ?: make_socket(b, tmp);
+	r = r ?: give_away(dir, uid);
+	if (r == 0 && renameat(b->home->boxes_fd, tmp, b->home->boxes_fd, b->id) < 0)
+		r = -errno;
+	if (r < 0) {
+		(void)path_rm_rf_at(b->home->boxes_fd, tmp);
+		return err_sys(err, r, "make the box's directory in '%s/boxes'", b->home->path);
+	}
+	b->dir_made = true;
+	return 0;
+}
+
+/* A file without a name in the state directory. */
+static int nameless_file(struct vial *v)
+{
+	char name[48];
+	int fd = openat(v->boxes_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+		return fd < 0 ? -errno : fd;
+	snprintf(name, sizeof(name), ".upper-%d", (int)getpid());
+	fd = openat(v->boxes_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	(void)unlinkat(v->boxes_fd, name, 0);
+	return fd;
+}
+
+static int add_disks(struct vial_box *b, struct vial_err *err)
+{
+	struct launcher *l = &b->launcher;
+	_cleanup_fd_ int upper = nameless_file(b->home);
+	_cleanup_fd_ int base = -1;
+	struct stat st;
+	int r = 0;
+
+	if (b->image.n_extents > LAUNCH_EXTENTS_MAX)
+		return err_set(err, VIAL_E_LIMIT, "the image has more than %d layers", LAUNCH_EXTENTS_MAX - 1);
+	base = home_asset(b->home, "upper.ext4", NULL, err);
+	if (base < 0)
+		return base;
+	r = upper < 0 ? upper : fstat(base, &st) < 0 ? -errno : qcow2_init(upper, (uint64_t)st.st_size);
+	l->launch.upper_bytes = r < 0 ? 0 : (uint64_t)st.st_size;
+	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER, take_fd(upper));
+	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_BASE, take_fd(base));
+	for (size_t i = 0; r == 0 && i < b->image.n_extents; i++) {
+		l->launch.extent_bytes[i] = b->image.extents[i].bytes;
+		l->launch.n_extents = i + 1;
+		r = launcher_add(l, LAUNCH_FD_EXTENT, b->image.extents[i].fd);
+	}
+	return r < 0 ? err_sys(err, r, "prepare the box's disks in '%s'", b->home->path) : 0;
+}
+
+static int describe(struct vial_box *b, const struct machine *m)
+{
+	struct launch *d = &b->launcher.launch;
+	const char *hostname = b->spec->hostname;
+	char short_id[13];
+
+	/* Docker's habit: the first twelve digits of the id. */
+	snprintf(short_id, sizeof(short_id), "%.12s", b->id);
+	memcpy(d->id, b->id, sizeof(d->id));
+	d->vcpus = m->t.vcpus;
+	d->memory = m->t.memory;
+	d->cpus = m->cpus;
+	d->memory_max = m->memory;
+	d->log_level = (uint32_t)b->home->log_level;
+	d->qemu = strdup(m->t.host->qemu);
+	d->accel = strdup(m->t.host->accel);
+	d->machine = strdup(m->t.host->machine);
+	d->cmdline = strdup(m->t.cmdline);
+	d->fstype = strdup(b->image.fstype);
+	d->hostname = strdup(hostname ? hostname : short_id);
+	if (b->spec->console)
+		d->console_shell = strdup("/bin/sh");
+	if (!d->qemu || !d->accel || !d->machine || !d->cmdline || !d->fstype || !d->hostname)
+		return -ENOMEM;
+	if (getrandom(d->next_key, LINK_KEY_SIZE, 0) != LINK_KEY_SIZE)
+		return -EIO;
+	return b->home->log_fd >= 0 ? launcher_add(&b->launcher, LAUNCH_FD_LOG, b->home->log_fd) : 0;
+}
+
+/*
+ * Enough of a kernel for QEMU to take it: a bzImage header without code. A restored machine has its
+ * kernel in memory already; see qemu_args.c.
+ */
+static int kernel_stub(void)
+{
+	uint8_t stub[8192] = { 0 };
+
+	stub[0x1f1] = 1;	    /* setup sectors */
+	memcpy(stub + 0x202, "HdrS", 4);
+	stub[0x207] = 2;	    /* protocol 2.12 */
+	stub[0x206] = 12;
+	stub[0x211] = 1;	    /* loaded high */
+	return fd_memfd("vial-no-kernel", stub, sizeof(stub));
+}
+
+static int add_restore(struct vial_box *b, const struct machine *m, const char *monitor, uid_t uid,
+		       struct vial_err *err)
+{
+	const struct template_env env = template_env_of(b->home, monitor, uid);
+	struct template t;
+	int r = template_open(&env, &m->t, false, &t, err);
+
+	if (r < 0)
+		return r;
+	b->launcher.launch.mode = LAUNCH_RESTORE;
+	memcpy(b->launcher.launch.reset_key, t.reset_key, LINK_KEY_SIZE);
+	r = launcher_add_own(&b->launcher, LAUNCH_FD_MEM, take_fd(t.mem_fd));
+	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_STATE, take_fd(t.state_fd));
+	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, kernel_stub());
+	template_done(&t);
+	return r < 0 ? err_sys(err, r, "start from the template") : 0;
+}
+
+/* With a console the guest is booted before the user's eyes. */
+static int add_cold(struct vial_box *b, const struct machine *m, struct vial_err *err)
+{
+	struct launcher *l = &b->launcher;
+	int mem = memfd_create("vial-memory", MFD_CLOEXEC), sv[2];
+	int r = mem < 0 || ftruncate(mem, (off_t)m->t.memory) < 0 ? -errno : 0;
+
+	l->launch.mode = LAUNCH_COLD;
+	if (r == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		r = -errno;
+	if (r == 0) {
+		b->console_fd = sv[0];
+		r = launcher_add_own(l, LAUNCH_FD_CONSOLE, sv[1]);
+	}
+	r = r ?: launcher_add_own(l, LAUNCH_FD_MEM, take_fd(mem));
+	r = r ?: launcher_add(l, LAUNCH_FD_KERNEL, m->t.kernel_fd);
+	r = r ?: launcher_add_own(l, LAUNCH_FD_INITRD, template_initrd(&m->t));
+	fd_close(&mem);
+	return r < 0 ? err_sys(err, r, "boot with a console") : 0;
+}
+
+int box_start(struct vial_box *b, struct vial_err *err)
+{
+	_cleanup_(machine_done) struct machine m = { .t.kernel_fd = -1 };
+	_cleanup_free_ char *monitor = NULL;
+	uid_t uid;
+	int lock, r;
+
+	if (b->started)
+		return err_set(err, VIAL_E_STATE, "the box was started already");
+	home_sweep(b->home);
+	r = machine_init(b->home, b->spec, &b->image, &m, err);
+	r = r ?: home_helper(b->home, "vial-monitor", &monitor, err);
+	r = r ?: home_uid(b->home, &uid, &lock, err);
+	if (r < 0)
+		return r;
+	if (lock >= 0 && launcher_add_own(&b->launcher, LAUNCH_FD_HOLD, lock) < 0)
+		return err_sys(err, -EMFILE, "start the box");
+	r = b->spec->console ? add_cold(b, &m, err) : add_restore(b, &m, monitor, uid, err);
+	r = r ?: add_disks(b, err);
+	if (r < 0)
+		return r;
+	r = describe(b, &m);
+	r = r ?: launcher_add(&b->launcher, LAUNCH_FD_BOXES, b->home->boxes_fd);
+	if (r < 0)
+		return err_sys(err, r, "start the box");
+	r = make_dir(b, uid, err);
+	r = r ?: launcher_start(&b->launcher, monitor, uid, (gid_t)uid, err);
+	if (r < 0)
+		return r;
+	b->started = true;
+	return 0;
+}
+
+int box_prepare(struct vial *v, const struct vial_spec *spec, bool force, struct vial_err *err)
+{
+	_cleanup_(machine_done) struct machine m = { .t.kernel_fd = -1 };
+	_cleanup_free_ char *monitor = NULL;
+	_cleanup_fd_ int lock = -1;
+	struct template t;
+	uid_t uid;
+	int r = machine_init(v, spec, NULL, &m, err);
+
+	r = r ?: home_helper(v, "vial-monitor", &monitor, err);
+	r = r ?: home_uid(v, &uid, &lock, err);
+	if (r < 0)
+		return r;
+	const struct template_env env = template_env_of(v, monitor, uid);
+	r = template_open(&env, &m.t, force, &t, err);
+	if (r == 0)
+		template_done(&t);
+	return r;
+}
+
+/* ---- end ---- */
+
+/* Reads the lifeline until the monitor closes it; an error it reports is set. */
+static int wait_end(struct vial_box *b, struct vial_err *err)
+{
+	const uint8_t *p;
+	struct mon_msg m;
+	char chunk[1024];
+	size_t n;
+	int r = 0;
+
+	for (;;) {
+		ssize_t got = recv(b->launcher.lifeline, chunk, sizeof(chunk), 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0 || frame_in_push(&b->lifeline_in, chunk, (size_t)got) < 0)
+			return r;
+		while (frame_in_next(&b->lifeline_in, &p, &n) == 1) {
+			if (mon_msg_decode(p, n, &m) < 0 || m.type != MON_ERROR || r < 0)
+				continue;
+			r = err_set(err, m.error.code < 0 ? m.error.code : VIAL_E_ENGINE, "%.*s",
+				    (int)m.error.text.n, (const char *)m.error.text.p);
+		}
+	}
+}
+
+int box_stop(struct vial_box *b, uint32_t timeout_ms, struct vial_err *err)
+{
+	_cleanup_buf_ struct buf frame = { 0 };
+	struct mon_msg m = { .type = MON_STOP, .u32 = timeout_ms };
+	int r;
+
+	if (!b->started || b->launcher.pid == 0)
+		return err_set(err, VIAL_E_STATE, "the box does not run");
+	r = mon_msg_put(&frame, &m);
+	if (r == 0)
+		r = fd_send(b->launcher.lifeline, frame.data, frame.len, NULL, 0) < 0 ? -errno : 0;
+	r = r < 0 && r != -EPIPE ? err_sys(err, r, "stop the box") : wait_end(b, err);
+	launcher_end(&b->launcher);
+	return r;
+}
+
+void box_free(struct vial_box *b)
+{
+	if (!b)
+		return;
+	launcher_done(&b->launcher);
+	if (b->dir_made)
+		(void)path_rm_rf_at(b->home->boxes_fd, b->id);
+	fd_close(&b->console_fd);
+	frame_in_done(&b->lifeline_in);
+	image_done(&b->image);
+	spec_free(b->spec);
+	free(b);
+}

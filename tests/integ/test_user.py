@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""As an ordinary user and as root; state directories with odd names."""
+import os
+import pathlib
+
+import pytest
+
+import harness
+
+
+def uids(pid):
+    """Real, effective, saved and file system uid."""
+    line = next(x for x in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("Uid:"))
+    return set(map(int, line.split()[1:]))
+
+
+def capabilities(pid):
+    line = next(x for x in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("CapEff:"))
+    return int(line.split()[1], 16)
+
+
+def helpers(v):
+    """{comm: (uids, capabilities)} of all processes of a box while it runs, the client left out."""
+    p = v.popen("run", "--", "sh", "-c", "echo up; cat", "sh", stdin=None)
+    try:
+        harness.wait_output(p, b"up\n")
+        return {comm: (uids(pid), capabilities(pid)) for pid, (comm, _) in harness.descendants().items() if comm != "vial"}
+    finally:
+        p.kill()
+        p.communicate()
+
+
+def test_ordinary_user_runs(user_vial):
+    r = user_vial("run", "--", "sh", "-c", "uname -r; id -u; exit 7")
+    version = (harness.GUEST / "kernel-version").read_text().strip()
+    assert (r.code, r.out) == (7, f"{version}\n0\n".encode()), r
+
+
+def test_ordinary_users_helpers_have_no_other_identity(user_vial):
+    uid = harness.ORDINARY_UID if os.getuid() == 0 else os.getuid()
+    found = helpers(user_vial)
+    assert "vial-monitor" in found and any(c.startswith("qemu") for c in found), found
+    for comm, (ids, caps) in found.items():
+        assert ids == {uid}, (comm, ids)
+        assert caps == 0, (comm, hex(caps))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="not root")
+def test_root_has_no_helper_with_uid_0(vial):
+    found = helpers(vial)
+    assert "vial-monitor" in found and any(c.startswith("qemu") for c in found), found
+    for comm, (ids, caps) in found.items():
+        assert 0 not in ids, (comm, ids)
+        assert caps == 0, (comm, hex(caps))
+
+
+def test_users_image(user_vial, space):
+    """An import by an ordinary user keeps owners the user does not have."""
+    r = user_vial("run", "--", "stat", "-c", "%u:%g %a", "/tmp", "/root", "/bin/busybox", check=True)
+    assert r.out == b"0:0 1777\n0:0 700\n0:0 755\n"
+
+
+def test_home_with_spaces_and_longer_than_a_socket_address(fresh):
+    v = fresh(home="a home with spaces/" + "long" * 30 + "/home")
+    assert len(str(v.home)) > 108
+    v.home.parent.mkdir(parents=True)
+    assert v("run", "--", "echo", "fine", timeout=300, check=True).out == b"fine\n"
+    assert v("run", "--", "echo", "again", check=True).out == b"again\n"
+
+
+def test_home_directories_are_private(vial):
+    for p in [vial.home, *(x for x in vial.home.iterdir() if x.is_dir())]:
+        assert p.stat().st_mode & 0o077 == 0, p
+
+
+def test_home_from_flag(fresh):
+    v = fresh()
+    other = v.base / "other"
+    assert v("--home", other, "run", "--", "echo", "fine", timeout=300, check=True).out == b"fine\n"
+    assert other.is_dir() and not v.home.exists()
