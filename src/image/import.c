@@ -143,7 +143,8 @@ static int feed_dir(void *data, struct vial_err *err)
 	return r;
 }
 
-int import_dir(const struct image_env *env, int dirfd, const char *name, struct source_root *ret, struct vial_err *err)
+int import_dir(const struct image_env *env, int dirfd, const char *name, struct source_root *ret,
+	       struct vial_err *err)
 {
 	_cleanup_(job_done) struct job j = { .data.fd = -1, .tree.fd = -1 };
 	_cleanup_(feed_done) struct feed f = { .dirfd = dirfd, .ours = -1, .theirs = -1 };
@@ -187,9 +188,11 @@ static int open_blob(int layout_fd, const uint8_t digest[SHA256_SIZE], struct vi
 static int check_layer(const struct helper_layer *l, const struct report *r, struct vial_err *err)
 {
 	if (l->has_blob && memcmp(l->blob, r->raw_digest, SHA256_SIZE) != 0)
-		return err_set(err, VIAL_E_CORRUPT, "its contents do not have that digest (damaged or changed)");
+		return err_set(err, VIAL_E_CORRUPT,
+			       "its contents do not have that digest (damaged or changed)");
 	if (memcmp(l->diff_id, r->plain_digest, SHA256_SIZE) != 0)
-		return err_set(err, VIAL_E_CORRUPT, "its contents do not have the diff-id that the config states");
+		return err_set(err, VIAL_E_CORRUPT,
+			       "its contents do not have the diff-id that the config states");
 	return 0;
 }
 
@@ -217,7 +220,8 @@ static int window_digest(int fd, struct window w, uint8_t ret[SHA256_SIZE])
 }
 
 /* A layer that could not be read: if it is not even what the manifest names, that is the thing to say. */
-static int explain_layer(const struct helper_layer *l, int fd, struct window w, int failed, struct vial_err *err)
+static int explain_layer(const struct helper_layer *l, int fd, struct window w, int failed,
+			 struct vial_err *err)
 {
 	uint8_t d[SHA256_SIZE];
 
@@ -227,8 +231,9 @@ static int explain_layer(const struct helper_layer *l, int fd, struct window w, 
 	return err_set(err, VIAL_E_CORRUPT, "its contents do not have that digest (damaged or changed)");
 }
 
-static int unpack_layer(const struct image_env *env, const struct layer_from *from, const struct helper_layer *l,
-			const char *key, struct source_root *ret, struct vial_err *err)
+static int unpack_layer(const struct image_env *env, const struct layer_from *from,
+			const struct helper_layer *l, const char *key, struct source_root *ret,
+			struct vial_err *err)
 {
 	_cleanup_(job_done) struct job j = { .data.fd = -1, .tree.fd = -1 };
 	_cleanup_fd_ int blob = -1;
@@ -248,8 +253,8 @@ static int unpack_layer(const struct image_env *env, const struct layer_from *fr
 	return r < 0 ? r : job_publish(&j, key, ret, err);
 }
 
-static int import_layer(const struct image_env *env, const struct layer_from *from, const struct helper_layer *l,
-			struct source_root *ret, struct vial_err *err)
+static int import_layer(const struct image_env *env, const struct layer_from *from,
+			const struct helper_layer *l, struct source_root *ret, struct vial_err *err)
 {
 	struct source_layer *place = &ret->layers[ret->n_layers];
 	_cleanup_lock_ int lock = -1;
@@ -287,7 +292,8 @@ static int import_layers(const struct image_env *env, const struct layer_from *f
 	return 0;
 }
 
-static int ask(const struct image_env *env, const char *verb, int in, int out, struct report *ret, struct vial_err *err)
+static int ask(const struct image_env *env, const char *verb, int in, int out, struct report *ret,
+	       struct vial_err *err)
 {
 	char job[16];
 	char *args[] = { job, NULL };
@@ -319,7 +325,8 @@ static int import_compressed(const struct image_env *env, int fd, const char *na
 	return import_layers(env, &(struct layer_from){ plain.fd, -1 }, &report, ret, err);
 }
 
-int import_archive(const struct image_env *env, int fd, const char *name, struct source_root *ret, struct vial_err *err)
+int import_archive(const struct image_env *env, int fd, const char *name, struct source_root *ret,
+		   struct vial_err *err)
 {
 	_cleanup_(report_done) struct report report = { 0 };
 	int r = ask(env, "archive", fd, -1, &report, err);
@@ -364,7 +371,8 @@ static int give(struct given *g, int dirfd, const char *need, struct vial_err *e
 }
 
 /* Run the helper until it has all documents: it gets descriptors only, so it cannot open them itself. */
-static int ask_layout(const struct image_env *env, int dirfd, struct given *g, struct report *ret, struct vial_err *err)
+static int ask_layout(const struct image_env *env, int dirfd, struct given *g, struct report *ret,
+		      struct vial_err *err)
 {
 	char verb[] = "layout";
 	char *args[] = { verb, g->digests, NULL };
@@ -383,7 +391,8 @@ static int ask_layout(const struct image_env *env, int dirfd, struct given *g, s
 	}
 }
 
-int import_layout(const struct image_env *env, int dirfd, int index_fd, struct source_root *ret, struct vial_err *err)
+int import_layout(const struct image_env *env, int dirfd, int index_fd, struct source_root *ret,
+		  struct vial_err *err)
 {
 	_cleanup_(report_done) struct report report = { 0 };
 	_cleanup_(given_done) struct given g = { .fds[0] = { index_fd, UNPACK_FD_IN }, .n = 1 };

@@ -73,7 +73,9 @@ static bool load(struct image *im, uint64_t nid, struct inode *i)
 	uint64_t size = extended ? 64 : 32;
 	if (at % BLOCK + size > BLOCK || at + size > im->n)
 		return fail(im, "inode straddles blocks");
-	*i = (struct inode){ .at = at, .mode = u16(d + 4), .layout = (uint8_t)(format >> 1), .blkaddr = u32(d + 16) };
+	*i = (struct inode){
+		.at = at, .mode = u16(d + 4), .layout = (uint8_t)(format >> 1), .blkaddr = u32(d + 16)
+	};
 	i->size = extended ? u64(d + 8) : u32(d + 8);
 	i->nlink = extended ? u32(d + 44) : u16(d + 6);
 	i->body = at + size + (xcount ? 12 + 4 * (uint64_t)(xcount - 1) : 0);
@@ -93,7 +95,8 @@ static bool check_contents(struct image *im, const struct inode *i, bool in_meta
 		return fail(im, "unknown data layout");
 	if (i->layout == 2 && tail == 0)
 		return fail(im, "inline without a tail");
-	if (tail && (i->body % BLOCK + tail > BLOCK || i->body / BLOCK != i->at / BLOCK || i->body + tail > im->n))
+	if (tail &&
+	    (i->body % BLOCK + tail > BLOCK || i->body / BLOCK != i->at / BLOCK || i->body + tail > im->n))
 		return fail(im, "inline tail straddles blocks");
 	if (whole == 0)
 		return true;
@@ -116,7 +119,8 @@ static bool check_name(struct image *im, const char *name, size_t len, char *las
 	return true;
 }
 
-static bool check_inode(struct image *im, uint64_t nid, uint64_t parent, unsigned int depth, uint32_t *ret_mode);
+static bool check_inode(struct image *im, uint64_t nid, uint64_t parent, unsigned int depth,
+			uint32_t *ret_mode);
 
 struct dir {
 	uint64_t nid, parent;
@@ -127,7 +131,8 @@ struct dir {
 	size_t last_len;
 };
 
-static bool check_entry(struct image *im, struct dir *dir, const uint8_t *dirent, const char *name, size_t len)
+static bool check_entry(struct image *im, struct dir *dir, const uint8_t *dirent, const char *name,
+			size_t len)
 {
 	static const uint32_t types[] = { 0, S_IFREG, S_IFDIR, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK, S_IFLNK };
 	uint64_t nid = u64(dirent);
@@ -171,7 +176,8 @@ static bool check_block(struct image *im, struct dir *dir, const uint8_t *b, siz
 	return true;
 }
 
-static bool check_dir(struct image *im, const struct inode *i, uint64_t nid, uint64_t parent, unsigned int depth)
+static bool check_dir(struct image *im, const struct inode *i, uint64_t nid, uint64_t parent,
+		      unsigned int depth)
 {
 	struct dir dir = { .nid = nid, .parent = parent, .depth = depth };
 
@@ -189,7 +195,8 @@ static bool check_dir(struct image *im, const struct inode *i, uint64_t nid, uin
 	return i->nlink == 2 + dir.subdirs || fail(im, "directory's link count");
 }
 
-static bool check_inode(struct image *im, uint64_t nid, uint64_t parent, unsigned int depth, uint32_t *ret_mode)
+static bool check_inode(struct image *im, uint64_t nid, uint64_t parent, unsigned int depth,
+			uint32_t *ret_mode)
 {
 	struct inode i;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An independent reading of EROFS metadata, for tests: as strict as the kernel's or stricter. */
-#ifndef FUZZ_EROFS_CHECK_H
-#define FUZZ_EROFS_CHECK_H
+#ifndef TESTS_EROFS_CHECK_H
+#define TESTS_EROFS_CHECK_H
 
 #include <stddef.h>
 #include <stdint.h>
