@@ -47,7 +47,7 @@ static int parse_u64(const char *s, uint64_t *ret, struct vial_err *err)
 
 static int open_input(char **args, struct stream **ret, struct vial_err *err)
 {
-	uint64_t offset, bytes;
+	uint64_t offset = 0, bytes = 0;
 	int r = parse_u64(args[0], &offset, err);
 
 	if (r == 0)
