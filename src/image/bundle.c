@@ -106,15 +106,17 @@ static bool starts_with_digest(const char *s)
 /* Whether an entry called @p may belong to an image archive. */
 static bool belongs(const char *p)
 {
-	static const char *const names[] = { "", "oci-layout", "index.json", "manifest.json", "repositories", "blobs",
-					     "VERSION", "json" };
+	static const char *const names[] = {
+		"", "oci-layout", "index.json", "manifest.json", "repositories", "blobs", "VERSION", "json"
+	};
 
 	if (str_has_prefix(p, "blobs/") || str_has_prefix(p, "sha256:") || starts_with_digest(p))
 		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (strcmp(p, names[i]) == 0)
 			return true;
-	return !strchr(p, '/') && (has_suffix(p, ".json") || has_suffix(p, ".tar") || has_suffix(p, ".tar.gz"));
+	return !strchr(p, '/') &&
+	       (has_suffix(p, ".json") || has_suffix(p, ".tar") || has_suffix(p, ".tar.gz"));
 }
 
 /* "./a//b/" to "a/b", ".." as chroot would: malloc'ed. @base: directory that a relative @p starts from. */
@@ -143,7 +145,8 @@ static int add_file(struct bundle *x, struct bundle_file f, struct vial_err *err
 	struct bundle_file *more;
 
 	if (x->n >= BUNDLE_FILES_MAX)
-		return err_set(err, VIAL_E_LIMIT, "more than %d files in the image's archive", BUNDLE_FILES_MAX);
+		return err_set(err, VIAL_E_LIMIT, "more than %d files in the image's archive",
+			       BUNDLE_FILES_MAX);
 	/* Room grows by doubling: at every power of two. */
 	if ((x->n & (x->n - 1)) == 0) {
 		more = realloc(x->v, MAX(x->n * 2, (size_t)1) * sizeof(*more));
@@ -184,7 +187,8 @@ static int scan_entry(struct scan *s, struct archive_entry *e, struct bundle *x)
 	if (archive_entry_sparse_count(e) > 0)
 		return err_set(s->err, VIAL_E_UNSUPPORTED, "'%s' is stored as a sparse file", path);
 	struct bundle_file f = {
-		.path = path, .link = link,
+		.path = path,
+		.link = link,
 		.offset = (uint64_t)archive_filter_bytes(s->a, 0),
 		.bytes = (uint64_t)MAX(archive_entry_size(e), (la_int64_t)0),
 	};
@@ -299,7 +303,8 @@ static int docs_file(void *data, const char *name, char **ret, size_t *ret_len, 
 	if (!f)
 		return err_set(err, VIAL_E_CORRUPT, "'%.200s' is not in the archive", name);
 	if (f->bytes > IMAGE_JSON_MAX)
-		return err_set(err, VIAL_E_LIMIT, "'%.200s' is larger than %zu MiB", name, IMAGE_JSON_MAX / MIB(1));
+		return err_set(err, VIAL_E_LIMIT, "'%.200s' is larger than %zu MiB", name,
+			       IMAGE_JSON_MAX / MIB(1));
 	_cleanup_free_ char *text = malloc(f->bytes + 1);
 	if (!text)
 		return err_set(err, VIAL_E_NO_MEMORY, "out of memory");

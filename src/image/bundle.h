@@ -6,9 +6,9 @@
 #include "image/oci.h"
 
 enum bundle_kind {
-	BUNDLE_ROOTFS,	    /* the files of a root */
-	BUNDLE_OCI,	    /* OCI layout */
-	BUNDLE_DOCKER,	    /* docker-archive */
+	BUNDLE_ROOTFS,	   /* the files of a root */
+	BUNDLE_OCI,	   /* OCI layout */
+	BUNDLE_DOCKER,	   /* docker-archive */
 	BUNDLE_COMPRESSED, /* one of the latter two, compressed as a whole */
 };
 

@@ -30,7 +30,7 @@ struct reader {
 	struct layer *layer;
 	EVP_MD_CTX *md;
 	struct vial_err *err;
-	char *chunk; /* CHUNK bytes */
+	char *chunk;  /* CHUNK bytes */
 	char *record; /* WALK_RECORD_MAX bytes */
 };
 
@@ -148,9 +148,11 @@ static int make_inode(struct reader *r, struct entry *e, struct tree_inode **ret
 	if (S_ISREG(i->mode))
 		i->size = e->size;
 	if (S_ISLNK(i->mode))
-		k = tree_inode_set_target(i, e->target ? e->target : "", e->target ? strlen(e->target) : 0, r->err);
+		k = tree_inode_set_target(i, e->target ? e->target : "", e->target ? strlen(e->target) : 0,
+					  r->err);
 	if ((S_ISCHR(i->mode) || S_ISBLK(i->mode)) && erofs_rdev(e->major, e->minor, &i->rdev) < 0)
-		k = err_set(r->err, VIAL_E_CORRUPT, "device number %u:%u is out of range", e->major, e->minor);
+		k = err_set(r->err, VIAL_E_CORRUPT, "device number %u:%u is out of range", e->major,
+			    e->minor);
 	if (k == 0)
 		k = xattr_set_encode(&e->xattrs, &i->xattrs, &i->xattr_len, r->err);
 	if (k == 0)
@@ -241,8 +243,12 @@ static int read_one(struct reader *r)
 int dirstream_read(int fd, struct layer *l, uint8_t ret_digest[SHA256_SIZE], struct vial_err *err)
 {
 	_cleanup_(reader_done) struct reader r = {
-		.fd = fd, .layer = l, .err = err,
-		.md = EVP_MD_CTX_new(), .chunk = malloc(CHUNK), .record = malloc(WALK_RECORD_MAX),
+		.fd = fd,
+		.layer = l,
+		.err = err,
+		.md = EVP_MD_CTX_new(),
+		.chunk = malloc(CHUNK),
+		.record = malloc(WALK_RECORD_MAX),
 	};
 	int k;
 

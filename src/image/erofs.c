@@ -113,8 +113,8 @@ static void choose_mtime(struct writer *w)
 
 static bool is_compact(const struct writer *w, const struct tree_inode *i)
 {
-	return i->uid <= UINT16_MAX && i->gid <= UINT16_MAX && i->nlink <= UINT16_MAX && i->size <= UINT32_MAX &&
-	       i->mtime == w->mtime && i->mtime_ns == w->mtime_ns;
+	return i->uid <= UINT16_MAX && i->gid <= UINT16_MAX && i->nlink <= UINT16_MAX &&
+	       i->size <= UINT32_MAX && i->mtime == w->mtime && i->mtime_ns == w->mtime_ns;
 }
 
 static uint32_t xattr_space(const struct tree_inode *i)

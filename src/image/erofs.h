@@ -16,21 +16,21 @@
 #include "vial/error.h"
 
 /* On-disk sizes and values; all integers little-endian. */
-#define EROFS_BLOCK_BITS	12
-#define EROFS_BLOCK		(1u << EROFS_BLOCK_BITS)
-#define EROFS_SUPER_OFFSET	1024
-#define EROFS_SUPER_SIZE	128
-#define EROFS_SUPER_MAGIC	0xE0F5E1E2u
-#define EROFS_COMPAT_SB_CHKSUM	0x1u
-#define EROFS_COMPAT_MTIME	0x2u
-#define EROFS_SLOT		32 /* inodes start at multiples: the nid counts these */
-#define EROFS_COMPACT_SIZE	32
-#define EROFS_EXTENDED_SIZE	64
-#define EROFS_FLAT_PLAIN	0
-#define EROFS_FLAT_INLINE	2
-#define EROFS_DIRENT_SIZE	12
-#define EROFS_XATTR_HEADER	12
-#define EROFS_XATTR_ENTRY	4
+#define EROFS_BLOCK_BITS       12
+#define EROFS_BLOCK	       (1u << EROFS_BLOCK_BITS)
+#define EROFS_SUPER_OFFSET     1024
+#define EROFS_SUPER_SIZE       128
+#define EROFS_SUPER_MAGIC      0xE0F5E1E2u
+#define EROFS_COMPAT_SB_CHKSUM 0x1u
+#define EROFS_COMPAT_MTIME     0x2u
+#define EROFS_SLOT	       32 /* inodes start at multiples: the nid counts these */
+#define EROFS_COMPACT_SIZE     32
+#define EROFS_EXTENDED_SIZE    64
+#define EROFS_FLAT_PLAIN       0
+#define EROFS_FLAT_INLINE      2
+#define EROFS_DIRENT_SIZE      12
+#define EROFS_XATTR_HEADER     12
+#define EROFS_XATTR_ENTRY      4
 
 static inline uint16_t erofs_get16(const uint8_t *p)
 {

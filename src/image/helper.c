@@ -164,7 +164,10 @@ static int spawn_unpack(const struct image_env *env, char *const *argv, const st
 			struct jail_child *ret, struct vial_err *err)
 {
 	static const struct jail_path paths[] = {
-		{ "/usr", false }, { "/lib", false }, { "/lib64", false }, { "/etc/ld.so.cache", false },
+		{ "/usr", false },
+		{ "/lib", false },
+		{ "/lib64", false },
+		{ "/etc/ld.so.cache", false },
 	};
 	static const struct jail_rlimit rlimits[] = {
 		{ RLIMIT_AS, UNPACK_MEMORY_MAX },
@@ -173,13 +176,19 @@ static int spawn_unpack(const struct image_env *env, char *const *argv, const st
 		{ RLIMIT_NOFILE, UNPACK_FDS_MAX },
 	};
 	struct jail_opts o = {
-		.path = env->unpack_path, .argv = argv,
-		.fds = fds, .n_fds = n,
-		.paths = paths, .n_paths = ARRAY_SIZE(paths),
+		.path = env->unpack_path,
+		.argv = argv,
+		.fds = fds,
+		.n_fds = n,
+		.paths = paths,
+		.n_paths = ARRAY_SIZE(paths),
 		.profile = JAIL_UNPACK,
-		.uid = env->uid, .gid = env->gid,
-		.rlimits = rlimits, .n_rlimits = ARRAY_SIZE(rlimits),
-		.namespaces = true, .die_with_parent = true,
+		.uid = env->uid,
+		.gid = env->gid,
+		.rlimits = rlimits,
+		.n_rlimits = ARRAY_SIZE(rlimits),
+		.namespaces = true,
+		.die_with_parent = true,
 	};
 
 	return jail_spawn(&o, ret, err);
@@ -234,7 +243,7 @@ static int run_and_read(const struct image_env *env, struct run *run, struct buf
 int helper_run(const struct image_env *env, char *const *args, const struct jail_fd *fds, size_t n_fds,
 	       helper_feed_fn *feed, void *feed_data, struct report *ret, struct vial_err *err)
 {
-	char *argv[ARGS_MAX + 2] = { (char *)(uintptr_t)"vial-unpack" };
+	char *argv[ARGS_MAX + 2] = { (char *)(uintptr_t) "vial-unpack" };
 	struct run run = { .argv = argv, .n_fds = n_fds, .feed = feed, .feed_data = feed_data };
 	_cleanup_buf_ struct buf report = { 0 };
 	size_t n = 0;

@@ -105,7 +105,8 @@ static int import_locked(const struct image_env *env, const struct source *s, co
 	return r < 0 ? r : source_save(env->store_fd, &s->id, root, err);
 }
 
-static int import(const struct image_env *env, const struct source *s, struct image *ret, struct vial_err *err)
+static int import(const struct image_env *env, const struct source *s, struct image *ret,
+		  struct vial_err *err)
 {
 	_cleanup_(source_root_done) struct source_root root = { 0 };
 	_cleanup_lock_ int lock = -1;
@@ -142,8 +143,8 @@ static int open_dir(const struct image_env *env, int fd, struct image *ret, stru
 	return open_known(env, &s.id, ret) == 0 ? 0 : import(env, &s, ret, err);
 }
 
-static int open_file(const struct image_env *env, int fd, const struct stat *st, const char *path, struct image *ret,
-		     struct vial_err *err)
+static int open_file(const struct image_env *env, int fd, const struct stat *st, const char *path,
+		     struct image *ret, struct vial_err *err)
 {
 	struct source s = { .kind = SOURCE_FILE, .fd = fd };
 	int r;
@@ -176,11 +177,12 @@ static int open_path(const struct image_env *env, const char *path, struct image
 
 static bool looks_like_path(const char *ref)
 {
-	return ref[0] == '/' || str_has_prefix(ref, "./") || str_has_prefix(ref, "../") || strcmp(ref, ".") == 0 ||
-	       strcmp(ref, "..") == 0;
+	return ref[0] == '/' || str_has_prefix(ref, "./") || str_has_prefix(ref, "../") ||
+	       strcmp(ref, ".") == 0 || strcmp(ref, "..") == 0;
 }
 
-int image_open(const struct image_env *env, const char *ref, bool is_path, struct image *ret, struct vial_err *err)
+int image_open(const struct image_env *env, const char *ref, bool is_path, struct image *ret,
+	       struct vial_err *err)
 {
 	const char *path = ref;
 	int r;
@@ -189,10 +191,11 @@ int image_open(const struct image_env *env, const char *ref, bool is_path, struc
 	if (!is_path && strcmp(ref, "base") == 0)
 		path = env->base_path;
 	else if (!is_path && !looks_like_path(ref))
-		return err_set(err, VIAL_E_UNSUPPORTED,
-			       "image '%s': images from registries are not supported yet (for a file, write './%s'; "
-			       "built in: 'base')",
-			       ref, ref);
+		return err_set(
+			err, VIAL_E_UNSUPPORTED,
+			"image '%s': images from registries are not supported yet (for a file, write './%s'; "
+			"built in: 'base')",
+			ref, ref);
 	r = open_path(env, path, ret, err);
 	if (r < 0) {
 		image_done(ret);

@@ -74,7 +74,8 @@ struct image_env {
  * @ret:	zeroed first; end with image_done()
  * Several processes importing the same source do the work once. A kill at any moment leaves the store usable.
  */
-int image_open(const struct image_env *env, const char *ref, bool is_path, struct image *ret, struct vial_err *err);
+int image_open(const struct image_env *env, const char *ref, bool is_path, struct image *ret,
+	       struct vial_err *err);
 void image_done(struct image *i);
 
 #endif

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/mem.h"
 #include "image/helper.h"
 #include "image/report.h"
 #include "image/root.h"
@@ -141,7 +143,8 @@ static int feed_dir(void *data, struct vial_err *err)
 	return r;
 }
 
-int import_dir(const struct image_env *env, int dirfd, const char *name, struct source_root *ret, struct vial_err *err)
+int import_dir(const struct image_env *env, int dirfd, const char *name, struct source_root *ret,
+	       struct vial_err *err)
 {
 	_cleanup_(job_done) struct job j = { .data.fd = -1, .tree.fd = -1 };
 	_cleanup_(feed_done) struct feed f = { .dirfd = dirfd, .ours = -1, .theirs = -1 };
@@ -185,14 +188,52 @@ static int open_blob(int layout_fd, const uint8_t digest[SHA256_SIZE], struct vi
 static int check_layer(const struct helper_layer *l, const struct report *r, struct vial_err *err)
 {
 	if (l->has_blob && memcmp(l->blob, r->raw_digest, SHA256_SIZE) != 0)
-		return err_set(err, VIAL_E_CORRUPT, "its contents do not have that digest (damaged or changed)");
+		return err_set(err, VIAL_E_CORRUPT,
+			       "its contents do not have that digest (damaged or changed)");
 	if (memcmp(l->diff_id, r->plain_digest, SHA256_SIZE) != 0)
-		return err_set(err, VIAL_E_CORRUPT, "its contents do not have the diff-id that the config states");
+		return err_set(err, VIAL_E_CORRUPT,
+			       "its contents do not have the diff-id that the config states");
 	return 0;
 }
 
-static int unpack_layer(const struct image_env *env, const struct layer_from *from, const struct helper_layer *l,
-			const char *key, struct source_root *ret, struct vial_err *err)
+static int window_digest(int fd, struct window w, uint8_t ret[SHA256_SIZE])
+{
+	static const size_t chunk = KIB(64);
+	_cleanup_free_ uint8_t *p = malloc(chunk);
+	struct sha256 s;
+
+	if (!p)
+		return -ENOMEM;
+	sha256_init(&s);
+	while (w.bytes > 0) {
+		ssize_t n = pread(fd, p, (size_t)MIN(w.bytes, (uint64_t)chunk), (off_t)w.offset);
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		sha256_update(&s, p, (size_t)n);
+		w.offset += (uint64_t)n;
+		w.bytes -= (uint64_t)n;
+	}
+	sha256_final(&s, ret);
+	return 0;
+}
+
+/* A layer that could not be read: if it is not even what the manifest names, that is the thing to say. */
+static int explain_layer(const struct helper_layer *l, int fd, struct window w, int failed,
+			 struct vial_err *err)
+{
+	uint8_t d[SHA256_SIZE];
+
+	if (!l->has_blob || window_digest(fd, w, d) < 0 || memcmp(d, l->blob, sizeof(d)) == 0)
+		return failed;
+	err_clear(err);
+	return err_set(err, VIAL_E_CORRUPT, "its contents do not have that digest (damaged or changed)");
+}
+
+static int unpack_layer(const struct image_env *env, const struct layer_from *from,
+			const struct helper_layer *l, const char *key, struct source_root *ret,
+			struct vial_err *err)
 {
 	_cleanup_(job_done) struct job j = { .data.fd = -1, .tree.fd = -1 };
 	_cleanup_fd_ int blob = -1;
@@ -203,15 +244,17 @@ static int unpack_layer(const struct image_env *env, const struct layer_from *fr
 		if (blob < 0)
 			return blob;
 	}
-	r = job_run(env, &j, "layer", key, blob >= 0 ? blob : from->archive_fd,
-		    (struct window){ l->offset, l->bytes }, err);
-	if (r == 0)
-		r = check_layer(l, &j.report, err);
+	int fd = blob >= 0 ? blob : from->archive_fd;
+	struct window w = { l->offset, l->bytes };
+	r = job_run(env, &j, "layer", key, fd, w, err);
+	if (r < 0)
+		return explain_layer(l, fd, w, r, err);
+	r = check_layer(l, &j.report, err);
 	return r < 0 ? r : job_publish(&j, key, ret, err);
 }
 
-static int import_layer(const struct image_env *env, const struct layer_from *from, const struct helper_layer *l,
-			struct source_root *ret, struct vial_err *err)
+static int import_layer(const struct image_env *env, const struct layer_from *from,
+			const struct helper_layer *l, struct source_root *ret, struct vial_err *err)
 {
 	struct source_layer *place = &ret->layers[ret->n_layers];
 	_cleanup_lock_ int lock = -1;
@@ -249,7 +292,8 @@ static int import_layers(const struct image_env *env, const struct layer_from *f
 	return 0;
 }
 
-static int ask(const struct image_env *env, const char *verb, int in, int out, struct report *ret, struct vial_err *err)
+static int ask(const struct image_env *env, const char *verb, int in, int out, struct report *ret,
+	       struct vial_err *err)
 {
 	char job[16];
 	char *args[] = { job, NULL };
@@ -281,7 +325,8 @@ static int import_compressed(const struct image_env *env, int fd, const char *na
 	return import_layers(env, &(struct layer_from){ plain.fd, -1 }, &report, ret, err);
 }
 
-int import_archive(const struct image_env *env, int fd, const char *name, struct source_root *ret, struct vial_err *err)
+int import_archive(const struct image_env *env, int fd, const char *name, struct source_root *ret,
+		   struct vial_err *err)
 {
 	_cleanup_(report_done) struct report report = { 0 };
 	int r = ask(env, "archive", fd, -1, &report, err);
@@ -326,7 +371,8 @@ static int give(struct given *g, int dirfd, const char *need, struct vial_err *e
 }
 
 /* Run the helper until it has all documents: it gets descriptors only, so it cannot open them itself. */
-static int ask_layout(const struct image_env *env, int dirfd, struct given *g, struct report *ret, struct vial_err *err)
+static int ask_layout(const struct image_env *env, int dirfd, struct given *g, struct report *ret,
+		      struct vial_err *err)
 {
 	char verb[] = "layout";
 	char *args[] = { verb, g->digests, NULL };
@@ -345,7 +391,8 @@ static int ask_layout(const struct image_env *env, int dirfd, struct given *g, s
 	}
 }
 
-int import_layout(const struct image_env *env, int dirfd, int index_fd, struct source_root *ret, struct vial_err *err)
+int import_layout(const struct image_env *env, int dirfd, int index_fd, struct source_root *ret,
+		  struct vial_err *err)
 {
 	_cleanup_(report_done) struct report report = { 0 };
 	_cleanup_(given_done) struct given g = { .fds[0] = { index_fd, UNPACK_FD_IN }, .n = 1 };

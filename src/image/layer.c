@@ -40,7 +40,8 @@ int layer_file_begin(struct layer_file *f, struct layer *l, struct tree_inode *i
 	uint32_t fixed = EROFS_EXTENDED_SIZE + EROFS_XATTR_HEADER + i->xattr_len;
 
 	if (i->size > IMAGE_FILE_BYTES_MAX || l->data.pos + i->size > IMAGE_DATA_BYTES_MAX)
-		return err_set(err, VIAL_E_LIMIT, "file of %llu bytes is too large (limits: %zu GiB a file, %zu in all)",
+		return err_set(err, VIAL_E_LIMIT,
+			       "file of %llu bytes is too large (limits: %zu GiB a file, %zu in all)",
 			       (unsigned long long)i->size, IMAGE_FILE_BYTES_MAX / MIB(1024),
 			       IMAGE_DATA_BYTES_MAX / MIB(1024));
 	if (tail > IMAGE_TAIL_MAX || fixed + tail > EROFS_BLOCK)

@@ -25,11 +25,12 @@ struct merge {
 	uint32_t n_links;
 };
 
-static int merge_dir(struct merge *m, struct tree_node *to, const struct tree_node *from, struct vial_err *err);
+static int merge_dir(struct merge *m, struct tree_node *to, const struct tree_node *from,
+		     struct vial_err *err);
 
 /* Directory in @dir that the layer's directory @from is laid over. */
-static int enter_dir(struct merge *m, struct tree_node *dir, const struct tree_node *from, struct tree_node **ret,
-		     struct vial_err *err)
+static int enter_dir(struct merge *m, struct tree_node *dir, const struct tree_node *from,
+		     struct tree_node **ret, struct vial_err *err)
 {
 	struct tree_node *old = tree_child(dir, from->name, from->name_len);
 	int r;
@@ -69,7 +70,8 @@ static int merge_child(struct merge *m, struct tree_node *to, const struct tree_
 }
 
 /* Recursion is bounded by IMAGE_DEPTH_MAX. */
-static int merge_dir(struct merge *m, struct tree_node *to, const struct tree_node *from, struct vial_err *err)
+static int merge_dir(struct merge *m, struct tree_node *to, const struct tree_node *from,
+		     struct vial_err *err)
 {
 	for (uint32_t k = 0; k < from->n_children; k++) {
 		const struct tree_node *c = m->layer->v[from->first_child + k];
@@ -89,8 +91,8 @@ static int resolve_link(struct merge *m, struct pending *p, struct vial_err *err
 	if (!target)
 		return 0;
 	if (tree_is_dir(target))
-		return err_set(err, VIAL_E_CORRUPT, "hard link '%s' leads to a directory ('%s')", p->from->name,
-			       p->from->link);
+		return err_set(err, VIAL_E_CORRUPT, "hard link '%s' leads to a directory ('%s')",
+			       p->from->name, p->from->link);
 	r = tree_put(m->base, p->dir, p->from->name, p->from->name_len, target->inode, &n, err);
 	p->done = true;
 	return r < 0 ? r : 1;
@@ -109,7 +111,8 @@ static int resolve_links(struct merge *m, struct vial_err *err)
 		}
 	for (uint32_t k = 0; k < m->n_links; k++)
 		if (!m->links[k].done)
-			return err_set(err, VIAL_E_CORRUPT, "hard link '%s' leads to '%s', which does not exist",
+			return err_set(err, VIAL_E_CORRUPT,
+				       "hard link '%s' leads to '%s', which does not exist",
 				       m->links[k].from->name, m->links[k].from->link);
 	return 0;
 }

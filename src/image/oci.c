@@ -63,7 +63,8 @@ static int parse_digest(const char *s, uint8_t ret[SHA256_SIZE], struct vial_err
 	if (!s)
 		return err_set(err, VIAL_E_CORRUPT, "a descriptor lacks its digest");
 	if (!str_has_prefix(s, DIGEST_PREFIX) || str_unhex(s + strlen(DIGEST_PREFIX), ret, SHA256_SIZE) < 0)
-		return err_set(err, VIAL_E_UNSUPPORTED, "digest '%.100s' is not of the form sha256:<64 hex digits>", s);
+		return err_set(err, VIAL_E_UNSUPPORTED,
+			       "digest '%.100s' is not of the form sha256:<64 hex digits>", s);
 	return 0;
 }
 
@@ -75,7 +76,8 @@ static int check_digest(const char *what, const char *text, size_t len, const ui
 
 	str_hex(want, SHA256_SIZE, hex);
 	if (!EVP_Digest(text, len, d, NULL, EVP_sha256(), NULL) || memcmp(d, want, SHA256_SIZE) != 0)
-		return err_set(err, VIAL_E_CORRUPT, "%s sha256:%s: its contents do not have that digest (damaged or changed)",
+		return err_set(err, VIAL_E_CORRUPT,
+			       "%s sha256:%s: its contents do not have that digest (damaged or changed)",
 			       what, hex);
 	return 0;
 }
@@ -111,7 +113,8 @@ static int put_strings(struct strv *s, const json_t *list, const char *key, stru
 		return 0;
 	if (!json_is_array(list) || json_array_size(list) > CONFIG_STRINGS_MAX)
 		return err_set(err, VIAL_E_CORRUPT, "config: '%s' is not a list of strings", key);
-	json_array_foreach(list, i, v) {
+	json_array_foreach(list, i, v)
+	{
 		if (!json_is_string(v) || json_string_length(v) > CONFIG_STRING_MAX)
 			return err_set(err, VIAL_E_CORRUPT, "config: '%s' is not a list of strings", key);
 		if (strv_add(s, json_string_value(v)) < 0)
@@ -152,8 +155,9 @@ static int check_platform(const json_t *config, const char *arch, struct vial_er
 	const char *os = get_string(config, "os"), *a = get_string(config, "architecture");
 
 	if ((os && *os && strcmp(os, "linux") != 0) || (a && *a && strcmp(a, arch) != 0))
-		return err_set(err, VIAL_E_UNSUPPORTED, "the image is for %.20s/%.20s, this machine runs linux/%s",
-			       os ? os : "?", a ? a : "?", arch);
+		return err_set(err, VIAL_E_UNSUPPORTED,
+			       "the image is for %.20s/%.20s, this machine runs linux/%s", os ? os : "?",
+			       a ? a : "?", arch);
 	return 0;
 }
 
@@ -163,9 +167,11 @@ static int read_diff_ids(const json_t *config, struct oci_image *ret, struct via
 	size_t i;
 
 	if (!json_is_array(ids) || json_array_size(ids) != ret->n_layers)
-		return err_set(err, VIAL_E_CORRUPT, "config: rootfs.diff_ids does not match the %zu layers of the manifest",
+		return err_set(err, VIAL_E_CORRUPT,
+			       "config: rootfs.diff_ids does not match the %zu layers of the manifest",
 			       ret->n_layers);
-	json_array_foreach(ids, i, id) {
+	json_array_foreach(ids, i, id)
+	{
 		int r = parse_digest(json_string_value(id), ret->layers[i].diff_id, err);
 		if (r < 0)
 			return err_prefix(err, "config: rootfs.diff_ids");
@@ -200,7 +206,8 @@ static int read_layer(const json_t *d, struct oci_layer *l, struct vial_err *err
 }
 
 static int add_layers(const json_t *list, struct oci_image *ret,
-		      int (*read)(const json_t *, struct oci_layer *, struct vial_err *), struct vial_err *err)
+		      int (*read)(const json_t *, struct oci_layer *, struct vial_err *),
+		      struct vial_err *err)
 {
 	const json_t *d;
 	size_t i;
@@ -209,7 +216,8 @@ static int add_layers(const json_t *list, struct oci_image *ret,
 		return err_set(err, VIAL_E_CORRUPT, "the manifest has no list of layers");
 	if (json_array_size(list) > IMAGE_LAYERS_MAX)
 		return err_set(err, VIAL_E_LIMIT, "more than %d layers", IMAGE_LAYERS_MAX);
-	json_array_foreach(list, i, d) {
+	json_array_foreach(list, i, d)
+	{
 		ret->layers[ret->n_layers] = (struct oci_layer){ 0 };
 		int r = read(d, &ret->layers[ret->n_layers++], err);
 		if (r < 0)
@@ -218,8 +226,8 @@ static int add_layers(const json_t *list, struct oci_image *ret,
 	return 0;
 }
 
-static int read_manifest(const struct oci_docs *docs, const json_t *manifest, const char *arch, struct oci_image *ret,
-			 struct vial_err *err)
+static int read_manifest(const struct oci_docs *docs, const json_t *manifest, const char *arch,
+			 struct oci_image *ret, struct vial_err *err)
 {
 	_cleanup_json_ json_t *config = NULL;
 	const json_t *d = json_object_get(manifest, "config");
@@ -257,8 +265,10 @@ static int choose(const json_t *index, const char *arch, const json_t **ret, str
 	const json_t *list = json_object_get(index, "manifests"), *d, *found = NULL;
 	size_t i;
 
-	json_array_foreach(list, i, d) {
-		const char *digest = get_string(d, "digest"), *have = found ? get_string(found, "digest") : NULL;
+	json_array_foreach(list, i, d)
+	{
+		const char *digest = get_string(d, "digest"),
+			   *have = found ? get_string(found, "digest") : NULL;
 		if (!digest || !platform_fits(d, arch) || (have && strcmp(have, digest) == 0))
 			continue;
 		if (!found || (!json_object_get(found, "platform") && json_object_get(d, "platform"))) {
@@ -268,8 +278,10 @@ static int choose(const json_t *index, const char *arch, const json_t **ret, str
 		/* Buildkit's attestations and further variants of one platform come behind the image proper. */
 		if (json_object_get(d, "platform"))
 			continue;
-		return err_set(err, VIAL_E_INVALID, "the layout holds several images ('%.60s', '%.60s', …); give one that holds one",
-			       ref_name(found), ref_name(d));
+		return err_set(
+			err, VIAL_E_INVALID,
+			"the layout holds several images ('%.60s', '%.60s', …); give one that holds one",
+			ref_name(found), ref_name(d));
 	}
 	if (!found)
 		return err_set(err, VIAL_E_UNSUPPORTED, "no image for linux/%s in the index", arch);
@@ -298,7 +310,8 @@ static int read_index(const struct oci_docs *docs, const json_t *index, const ch
 	return r < 0 ? r : read_manifest(docs, doc, arch, ret, err);
 }
 
-int oci_read_layout(const struct oci_docs *docs, const char *arch, struct oci_image *ret, struct vial_err *err)
+int oci_read_layout(const struct oci_docs *docs, const char *arch, struct oci_image *ret,
+		    struct vial_err *err)
 {
 	_cleanup_free_ char *text = NULL;
 	_cleanup_json_ json_t *index = NULL;
@@ -354,7 +367,8 @@ static int parse_docker_manifest(const char *text, size_t len, json_t **ret, str
 	return 0;
 }
 
-int oci_read_docker(const struct oci_docs *docs, const char *arch, struct oci_image *ret, struct vial_err *err)
+int oci_read_docker(const struct oci_docs *docs, const char *arch, struct oci_image *ret,
+		    struct vial_err *err)
 {
 	_cleanup_free_ char *text = NULL, *config_text = NULL;
 	_cleanup_json_ json_t *manifest = NULL, *config = NULL;

@@ -44,9 +44,11 @@ struct oci_docs {
  * @arch:	GOARCH name of the host ("amd64"): decides between several manifests
  * Return: 0, OCI_NEED, or an error.
  */
-int oci_read_layout(const struct oci_docs *docs, const char *arch, struct oci_image *ret, struct vial_err *err);
+int oci_read_layout(const struct oci_docs *docs, const char *arch, struct oci_image *ret,
+		    struct vial_err *err);
 
 /* oci_read_docker() - manifest.json of a docker-archive, to the config */
-int oci_read_docker(const struct oci_docs *docs, const char *arch, struct oci_image *ret, struct vial_err *err);
+int oci_read_docker(const struct oci_docs *docs, const char *arch, struct oci_image *ret,
+		    struct vial_err *err);
 
 #endif

@@ -34,7 +34,10 @@ static const struct magic refused[] = {
 	{ 0, 4, "KDMV", "a VMDK disk image" },
 	{ 0, 4, "XFSB", "a raw disk image with XFS" },
 	{ 1024, 4, "\xe2\xe1\xf5\xe0", "a raw disk image with EROFS" },
-	{ 0, 4, "\x7f" "ELF", "a program" },
+	{ 0, 4,
+	  "\x7f"
+	  "ELF",
+	  "a program" },
 	{ 512, 8, "EFI PART", "a disk image with partitions (GPT)" },
 };
 
@@ -88,7 +91,8 @@ static int take(int fd, const char *path, struct image *ret, struct vial_err *er
 		return err_sys(err, -errno, "read '%s'", path);
 	if (st.st_size % IMAGE_BLOCK != 0)
 		return err_set(err, VIAL_E_INVALID,
-			       "the disk's size (%lld) is not a multiple of %u bytes (truncated? extend it: truncate -s %%%u)",
+			       "the disk's size (%lld) is not a multiple of %u bytes (truncated? extend it: "
+			       "truncate -s %%%u)",
 			       (long long)st.st_size, IMAGE_BLOCK, IMAGE_BLOCK);
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (copy < 0)
@@ -117,7 +121,8 @@ int raw_open(int fd, const char *path, struct image *ret, struct vial_err *err)
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
 		if (matches(p, (size_t)n, &refused[i]))
 			return err_set(err, VIAL_E_UNSUPPORTED,
-				       "this is %s; give a tar, an OCI layout, a docker-archive, a directory or a raw ext4 disk",
+				       "this is %s; give a tar, an OCI layout, a docker-archive, a directory "
+				       "or a raw ext4 disk",
 				       refused[i].what);
 	return 0;
 }

@@ -7,16 +7,16 @@
 enum { UNPACK_FD_IN = 0, UNPACK_FD_REPORT = 1, UNPACK_FD_OUT = 3, UNPACK_FD_TREE = 4, UNPACK_FD_LAYER = 10 };
 
 enum report_tag {
-	REPORT_DONE = 1,	 /* empty; last of a list: without it the helper died */
-	REPORT_ERROR_CODE = 2,	 /* u32, a VIAL_E_* negated */
-	REPORT_ERROR_MSG = 3,	 /* string */
-	REPORT_PLAIN_DIGEST = 4, /* 32 bytes: of the unpacked input, a layer's diff-id */
-	REPORT_RAW_DIGEST = 5,	 /* 32 bytes: of the input as it was */
-	REPORT_DATA_BYTES = 6,	 /* u64: length of the data written */
-	REPORT_KIND = 7,	 /* u32, enum report_kind */
-	REPORT_CONFIG = 8,	 /* list of image/config.h */
-	REPORT_LAYER = 9,	 /* list of report_layer_tag, bottom layer first */
-	REPORT_NEED = 10,	 /* string: digest of a blob to run again with */
+	REPORT_DONE = 1,	  /* empty; last of a list: without it the helper died */
+	REPORT_ERROR_CODE = 2,	  /* u32, a VIAL_E_* negated */
+	REPORT_ERROR_MSG = 3,	  /* string */
+	REPORT_PLAIN_DIGEST = 4,  /* 32 bytes: of the unpacked input, a layer's diff-id */
+	REPORT_RAW_DIGEST = 5,	  /* 32 bytes: of the input as it was */
+	REPORT_DATA_BYTES = 6,	  /* u64: length of the data written */
+	REPORT_KIND = 7,	  /* u32, enum report_kind */
+	REPORT_CONFIG = 8,	  /* list of image/config.h */
+	REPORT_LAYER = 9,	  /* list of report_layer_tag, bottom layer first */
+	REPORT_NEED = 10,	  /* string: digest of a blob to run again with */
 	REPORT_IMAGE_DIGEST = 11, /* 32 bytes: of the manifest or, in a docker-archive, the config */
 };
 

@@ -60,7 +60,8 @@ static void trees_done(struct trees *t)
 		fd_close(&t->fds[i].fd);
 }
 
-static int trees_open(const struct image_env *env, const struct source_root *r, struct trees *ret, struct vial_err *err)
+static int trees_open(const struct image_env *env, const struct source_root *r, struct trees *ret,
+		      struct vial_err *err)
 {
 	char path[STORE_NAME_MAX];
 
@@ -137,7 +138,8 @@ int root_open(const struct image_env *env, struct source_root *r, struct image *
 		if (r->layers[i].bytes == 0)
 			continue;
 		layer_path(path, r->layers[i].key, "data");
-		e = add_extent(ret, store_open(env->store_fd, path, r->layers[i].bytes, NULL), r->layers[i].bytes);
+		e = add_extent(ret, store_open(env->store_fd, path, r->layers[i].bytes, NULL),
+			       r->layers[i].bytes);
 	}
 	if (e < 0) {
 		while (ret->n_extents > 0)

@@ -43,7 +43,9 @@ static off_t lock_byte(bool is_layer, const char *name)
 int store_lock(int store_fd, bool is_layer, const char *name, int *ret, struct vial_err *err)
 {
 	_cleanup_fd_ int fd = openat(store_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
-	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = lock_byte(is_layer, name), .l_len = 1 };
+	struct flock l = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = lock_byte(is_layer, name), .l_len = 1
+	};
 	int r;
 
 	if (fd < 0)

@@ -84,7 +84,8 @@ static int refill(struct stream *s, struct vial_err *err)
 		s->in = s->mem + s->off;
 	}
 	if (n == 0 && s->left != UINT64_MAX)
-		return err_set(err, VIAL_E_CORRUPT, "truncated: ends %llu bytes early", (unsigned long long)s->left);
+		return err_set(err, VIAL_E_CORRUPT, "truncated: ends %llu bytes early",
+			       (unsigned long long)s->left);
 	if (n == 0)
 		s->left = 0;
 	EVP_DigestUpdate(s->md_raw, s->in, (size_t)n);
@@ -101,8 +102,13 @@ static int choose(struct stream *s, struct vial_err *err)
 		size_t n;
 		const char *name;
 	} refused[] = {
-		{ "\xfd" "7zXZ", 5, "xz" }, { "BZh", 3, "bzip2" }, { "\x04\x22\x4d\x18", 4, "lz4" },
-		{ "\x5d\x00\x00", 3, "lzma" }, { "PK\x03\x04", 4, "zip" },
+		{ "\xfd"
+		  "7zXZ",
+		  5, "xz" },
+		{ "BZh", 3, "bzip2" },
+		{ "\x04\x22\x4d\x18", 4, "lz4" },
+		{ "\x5d\x00\x00", 3, "lzma" },
+		{ "PK\x03\x04", 4, "zip" },
 	};
 	int r = refill(s, err);
 
@@ -123,7 +129,8 @@ static int choose(struct stream *s, struct vial_err *err)
 			       ((s->in[0] & 0xf0) == 0x50 && memcmp(s->in + 1, "\x2a\x4d\x18", 3) == 0))) {
 		s->codec = CODEC_ZSTD;
 		s->zstd = ZSTD_createDCtx();
-		if (!s->zstd || ZSTD_isError(ZSTD_DCtx_setParameter(s->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX)))
+		if (!s->zstd ||
+		    ZSTD_isError(ZSTD_DCtx_setParameter(s->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX)))
 			return err_set(err, VIAL_E_NO_MEMORY, "out of memory");
 	}
 	return 0;
@@ -200,7 +207,8 @@ static ssize_t turn_gzip(struct stream *s, struct vial_err *err)
 	if (r == Z_STREAM_END)
 		s->mid_frame = false;
 	else if (r != Z_OK && r != Z_BUF_ERROR)
-		return err_set(err, VIAL_E_CORRUPT, "damaged gzip data (%s)", s->z.msg ? s->z.msg : "bad stream");
+		return err_set(err, VIAL_E_CORRUPT, "damaged gzip data (%s)",
+			       s->z.msg ? s->z.msg : "bad stream");
 	s->in = s->z.next_in;
 	s->in_len = s->z.avail_in;
 	return (ssize_t)(OUT_CHUNK - s->z.avail_out);
@@ -263,7 +271,8 @@ ssize_t stream_next(struct stream *s, const void **ret, struct vial_err *err)
 		return n;
 	s->plain_bytes += (uint64_t)n;
 	if (s->plain_bytes > IMAGE_DATA_BYTES_MAX)
-		return err_set(err, VIAL_E_LIMIT, "unpacks to more than %zu GiB", IMAGE_DATA_BYTES_MAX / MIB(1024));
+		return err_set(err, VIAL_E_LIMIT, "unpacks to more than %zu GiB",
+			       IMAGE_DATA_BYTES_MAX / MIB(1024));
 	EVP_DigestUpdate(s->md_plain, *ret, (size_t)n);
 	count_zeros(s, *ret, (size_t)n);
 	return n;

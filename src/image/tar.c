@@ -86,7 +86,8 @@ static int put_ids(struct archive_entry *e, struct tree_inode *i, struct vial_er
 	int64_t uid = archive_entry_uid(e), gid = archive_entry_gid(e);
 
 	if (uid < 0 || uid >= UINT32_MAX || gid < 0 || gid >= UINT32_MAX)
-		return err_set(err, VIAL_E_CORRUPT, "owner %lld:%lld is out of range", (long long)uid, (long long)gid);
+		return err_set(err, VIAL_E_CORRUPT, "owner %lld:%lld is out of range", (long long)uid,
+			       (long long)gid);
 	i->uid = (uint32_t)uid;
 	i->gid = (uint32_t)gid;
 	i->mtime = archive_entry_mtime(e);
@@ -158,13 +159,14 @@ static int put_contents(struct reader *r, struct tree_inode *i)
 			return layer_file_end(&f, r->err);
 		if (got < ARCHIVE_WARN)
 			return archive_err(r);
-		e = off < 0 ? err_set(r->err, VIAL_E_CORRUPT, "negative offset in a sparse file") :
-			      layer_file_write(&f, (uint64_t)off, p, n, r->err);
+		e = off < 0 ? err_set(r->err, VIAL_E_CORRUPT, "negative offset in a sparse file")
+			    : layer_file_write(&f, (uint64_t)off, p, n, r->err);
 	}
 	return e;
 }
 
-static int put_hardlink(struct reader *r, struct tree_node *dir, const char *name, size_t len, const char *target)
+static int put_hardlink(struct reader *r, struct tree_node *dir, const char *name, size_t len,
+			const char *target)
 {
 	struct tree *t = &r->layer->tree;
 	struct tree_node *to = tree_find(t, target, strlen(target)), *n;
@@ -172,7 +174,8 @@ static int put_hardlink(struct reader *r, struct tree_node *dir, const char *nam
 	if (to && to->kind == TREE_INODE) {
 		if (tree_is_dir(to))
 			return err_set(r->err, VIAL_E_CORRUPT, "hard link to directory '%s'", target);
-		return to == tree_child(dir, name, len) ? 0 : tree_put(t, dir, name, len, to->inode, &n, r->err);
+		return to == tree_child(dir, name, len) ? 0
+							: tree_put(t, dir, name, len, to->inode, &n, r->err);
 	}
 	if (to && to->kind == TREE_LINK)
 		target = to->link;

@@ -60,7 +60,8 @@ int tree_inode_set_target(struct tree_inode *i, const char *target, size_t len, 
 	if (len == 0 || memchr(target, '\0', len))
 		return err_set(err, VIAL_E_CORRUPT, "symbolic link with an empty target");
 	if (len > IMAGE_TARGET_MAX)
-		return err_set(err, VIAL_E_LIMIT, "target of a symbolic link is longer than %u bytes", IMAGE_TARGET_MAX);
+		return err_set(err, VIAL_E_LIMIT, "target of a symbolic link is longer than %u bytes",
+			       IMAGE_TARGET_MAX);
 	i->target = strndup(target, len);
 	if (!i->target)
 		return err_set(err, VIAL_E_NO_MEMORY, "out of memory");
@@ -92,7 +93,8 @@ static int charge(struct tree *t, size_t bytes, struct vial_err *err)
 static int name_check(const char *name, size_t len, struct vial_err *err)
 {
 	if (len > IMAGE_NAME_MAX)
-		return err_set(err, VIAL_E_LIMIT, "name '%.32s…' is longer than %u bytes", name, IMAGE_NAME_MAX);
+		return err_set(err, VIAL_E_LIMIT, "name '%.32s…' is longer than %u bytes", name,
+			       IMAGE_NAME_MAX);
 	if (len == 0 || memchr(name, '/', len) || memchr(name, '\0', len) || (name[0] == '.' && len == 1) ||
 	    (name[0] == '.' && name[1] == '.' && len == 2))
 		return err_set(err, VIAL_E_CORRUPT, "'%.*s' is not a file name", (int)len, name);
@@ -100,8 +102,8 @@ static int name_check(const char *name, size_t len, struct vial_err *err)
 }
 
 /* A new name in @dir that stands for nothing yet: the caller sets kind and inode at once. */
-static int node_add(struct tree *t, struct tree_node *dir, const char *name, size_t len, struct tree_node **ret,
-		    struct vial_err *err)
+static int node_add(struct tree *t, struct tree_node *dir, const char *name, size_t len,
+		    struct tree_node **ret, struct vial_err *err)
 {
 	int r = name_check(name, len, err);
 
@@ -232,8 +234,8 @@ void tree_done(struct tree *t)
 	*t = (struct tree){ 0 };
 }
 
-static int put_implicit(struct tree *t, struct tree_node *dir, const char *name, size_t len, struct tree_node **ret,
-			struct vial_err *err)
+static int put_implicit(struct tree *t, struct tree_node *dir, const char *name, size_t len,
+			struct tree_node **ret, struct vial_err *err)
 {
 	_cleanup_(tree_inode_unrefp) struct tree_inode *i = tree_inode_new(DIR_MODE_DEFAULT);
 	int r;
@@ -253,11 +255,11 @@ struct walk {
 	bool make;
 };
 
-static int walk_path(struct walk *w, struct tree_node *from, const char *p, size_t len, struct tree_node **ret,
-		     struct vial_err *err);
+static int walk_path(struct walk *w, struct tree_node *from, const char *p, size_t len,
+		     struct tree_node **ret, struct vial_err *err);
 
-static int walk_name(struct walk *w, struct tree_node *dir, const char *name, size_t len, struct tree_node **ret,
-		     struct vial_err *err)
+static int walk_name(struct walk *w, struct tree_node *dir, const char *name, size_t len,
+		     struct tree_node **ret, struct vial_err *err)
 {
 	struct tree_node *n = tree_child(dir, name, len);
 
@@ -267,7 +269,8 @@ static int walk_name(struct walk *w, struct tree_node *dir, const char *name, si
 	}
 	if (n && n->kind == TREE_INODE && S_ISLNK(n->inode->mode)) {
 		if (w->links_left-- == 0)
-			return err_set(err, VIAL_E_CORRUPT, "too many symbolic links at '%.*s'", (int)len, name);
+			return err_set(err, VIAL_E_CORRUPT, "too many symbolic links at '%.*s'", (int)len,
+				       name);
 		return walk_path(w, dir, n->inode->target, n->inode->size, ret, err);
 	}
 	if (n && n->kind != TREE_WHITEOUT)
@@ -278,8 +281,8 @@ static int walk_name(struct walk *w, struct tree_node *dir, const char *name, si
 }
 
 /* Recursion: once per symlink followed, so at most IMAGE_SYMLINKS_MAX deep. */
-static int walk_path(struct walk *w, struct tree_node *from, const char *p, size_t len, struct tree_node **ret,
-		     struct vial_err *err)
+static int walk_path(struct walk *w, struct tree_node *from, const char *p, size_t len,
+		     struct tree_node **ret, struct vial_err *err)
 {
 	struct tree_node *cur = len > 0 && p[0] == '/' ? w->t->root : from;
 	const char *end = p + len;
@@ -303,7 +306,8 @@ static int walk_path(struct walk *w, struct tree_node *from, const char *p, size
 static bool has_dotdot(const char *p, size_t len)
 {
 	for (size_t i = 0; i + 1 < len; i++)
-		if (p[i] == '.' && p[i + 1] == '.' && (i == 0 || p[i - 1] == '/') && (i + 2 == len || p[i + 2] == '/'))
+		if (p[i] == '.' && p[i + 1] == '.' && (i == 0 || p[i - 1] == '/') &&
+		    (i + 2 == len || p[i + 2] == '/'))
 			return true;
 	return false;
 }
@@ -332,8 +336,8 @@ static int path_check(const char *path, size_t len, struct vial_err *err)
 	return 0;
 }
 
-int tree_parent(struct tree *t, const char *path, size_t len, struct tree_node **ret_dir, const char **ret_leaf,
-		size_t *ret_leaf_len, struct vial_err *err)
+int tree_parent(struct tree *t, const char *path, size_t len, struct tree_node **ret_dir,
+		const char **ret_leaf, size_t *ret_leaf_len, struct vial_err *err)
 {
 	struct walk w = { .t = t, .links_left = IMAGE_SYMLINKS_MAX, .make = true };
 	int r = path_check(path, len, err);
@@ -375,7 +379,8 @@ int tree_resolve_dir(struct tree *t, struct tree_node *n, struct tree_node **ret
 int tree_put(struct tree *t, struct tree_node *dir, const char *name, size_t len, struct tree_inode *inode,
 	     struct tree_node **ret, struct vial_err *err)
 {
-	_cleanup_(tree_inode_unrefp) struct tree_inode *ref = tree_inode_ref(inode); /* the old one may be the same */
+	_cleanup_(tree_inode_unrefp) struct tree_inode *ref =
+		tree_inode_ref(inode); /* the old one may be the same */
 	struct tree_node *n;
 	int r = node_take(t, dir, name, len, S_ISDIR(inode->mode), &n, err);
 
@@ -393,7 +398,8 @@ int tree_put(struct tree *t, struct tree_node *dir, const char *name, size_t len
 	return 0;
 }
 
-int tree_put_whiteout(struct tree *t, struct tree_node *dir, const char *name, size_t len, struct vial_err *err)
+int tree_put_whiteout(struct tree *t, struct tree_node *dir, const char *name, size_t len,
+		      struct vial_err *err)
 {
 	struct tree_node *n = tree_child(dir, name, len);
 	int r;

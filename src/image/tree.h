@@ -31,8 +31,8 @@ enum tree_kind {
 
 /* struct tree_inode - what all names of one file share */
 struct tree_inode {
-	uint32_t refs;	   /* names, and whoever else holds it */
-	uint32_t mode;	   /* S_IFMT and permission bits */
+	uint32_t refs; /* names, and whoever else holds it */
+	uint32_t mode; /* S_IFMT and permission bits */
 	uint32_t uid, gid;
 	uint32_t rdev;	   /* as Linux encodes it on disk (new_encode_dev) */
 	uint32_t mtime_ns; /* 0..999999999 */
@@ -42,8 +42,8 @@ struct tree_inode {
 	uint32_t tail_len; /* last bytes, kept in blobs: size % 4096 or 0 */
 	uint64_t data_off; /* the rest, in the layer's data; multiple of 4096 */
 	uint64_t tail_off;
-	char *target;	   /* symlinks: NUL-terminated, size bytes */
-	uint8_t *xattrs;   /* as xattr_set_encode() makes them */
+	char *target;	 /* symlinks: NUL-terminated, size bytes */
+	uint8_t *xattrs; /* as xattr_set_encode() makes them */
 	uint32_t xattr_len;
 	/* For whoever lays the tree out: */
 	uint32_t index;
@@ -111,8 +111,8 @@ static inline bool tree_is_dir(const struct tree_node *n)
  *		Symlinks on the way are followed inside the tree, whose root is their "/".
  * @ret_leaf:	last component, within @path; @ret_leaf_len 0 when @path names the root itself
  */
-int tree_parent(struct tree *t, const char *path, size_t len, struct tree_node **ret_dir, const char **ret_leaf,
-		size_t *ret_leaf_len, struct vial_err *err);
+int tree_parent(struct tree *t, const char *path, size_t len, struct tree_node **ret_dir,
+		const char **ret_leaf, size_t *ret_leaf_len, struct vial_err *err);
 
 /* tree_child() - NULL if there is none */
 struct tree_node *tree_child(const struct tree_node *dir, const char *name, size_t len);
@@ -126,7 +126,8 @@ struct tree_node *tree_find(struct tree *t, const char *path, size_t len);
  */
 int tree_put(struct tree *t, struct tree_node *dir, const char *name, size_t len, struct tree_inode *inode,
 	     struct tree_node **ret, struct vial_err *err);
-int tree_put_whiteout(struct tree *t, struct tree_node *dir, const char *name, size_t len, struct vial_err *err);
+int tree_put_whiteout(struct tree *t, struct tree_node *dir, const char *name, size_t len,
+		      struct vial_err *err);
 int tree_put_link(struct tree *t, struct tree_node *dir, const char *name, size_t len, const char *target,
 		  size_t target_len, struct vial_err *err);
 /* tree_remove() - take @n (not the root) and all below away; tree_clear() - all children of @dir */

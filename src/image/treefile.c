@@ -93,7 +93,8 @@ static void put_node(struct out *o, const struct tree_node *n)
 	buf_append(&o->nodes, r, sizeof(r));
 }
 
-static void put_header(struct sink *s, const struct out *o, uint64_t inodes_at, uint32_t n_nodes, uint64_t data_bytes)
+static void put_header(struct sink *s, const struct out *o, uint64_t inodes_at, uint32_t n_nodes,
+		       uint64_t data_bytes)
 {
 	uint8_t h[TREEFILE_HEADER] = { 0 };
 
@@ -169,8 +170,9 @@ static bool parse_header(struct in *f, const uint8_t *p, size_t n)
 	f->n_nodes = get32(p + 16);
 	f->strings_len = get64(p + 48);
 	f->data_bytes = get64(p + 56);
-	if (f->n_inodes == 0 || f->n_nodes == 0 || f->n_nodes > IMAGE_ENTRIES_MAX + 1 || f->n_inodes > f->n_nodes ||
-	    inodes < TREEFILE_HEADER || !within(inodes, (uint64_t)f->n_inodes * INODE_SIZE, n) ||
+	if (f->n_inodes == 0 || f->n_nodes == 0 || f->n_nodes > IMAGE_ENTRIES_MAX + 1 ||
+	    f->n_inodes > f->n_nodes || inodes < TREEFILE_HEADER ||
+	    !within(inodes, (uint64_t)f->n_inodes * INODE_SIZE, n) ||
 	    !within(nodes, (uint64_t)f->n_nodes * NODE_SIZE, n) || !within(strings, f->strings_len, n) ||
 	    f->data_bytes % IMAGE_BLOCK != 0 || f->data_bytes > IMAGE_DATA_BYTES_MAX)
 		return false;
@@ -192,7 +194,8 @@ static bool inode_valid(const struct in *f, const struct tree_inode *i)
 	if (i->size > IMAGE_FILE_BYTES_MAX || (i->tail_len && i->tail_len != i->size % IMAGE_BLOCK))
 		return false;
 	if (i->tail_len > IMAGE_TAIL_MAX ||
-	    EROFS_EXTENDED_SIZE + EROFS_XATTR_HEADER + i->xattr_len + i->tail_len > (i->tail_len ? EROFS_BLOCK : UINT32_MAX))
+	    EROFS_EXTENDED_SIZE + EROFS_XATTR_HEADER + i->xattr_len + i->tail_len >
+		    (i->tail_len ? EROFS_BLOCK : UINT32_MAX))
 		return false;
 	return i->data_off % IMAGE_BLOCK == 0 &&
 	       within(i->data_off, ALIGN_UP(in_data, (uint64_t)IMAGE_BLOCK), f->data_bytes) &&
@@ -289,7 +292,8 @@ static int load_node(struct in *f, struct tree *t, uint32_t k, struct vial_err *
 	uint32_t parent = get32(r);
 	uint64_t name_at = get64(r + 8), len = (uint64_t)erofs_get16(r + 16) + get32(r + 20);
 
-	if (!within(name_at, len, f->strings_len) || parent >= k || !f->node[parent] || !tree_is_dir(f->node[parent]) ||
+	if (!within(name_at, len, f->strings_len) || parent >= k || !f->node[parent] ||
+	    !tree_is_dir(f->node[parent]) ||
 	    tree_child(f->node[parent], f->strings + name_at, erofs_get16(r + 16)))
 		return err_set(err, VIAL_E_CORRUPT, "damaged layer tree: entry %u", k);
 	return put_loaded(f, t, k, f->strings + name_at, err);

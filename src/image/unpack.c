@@ -47,7 +47,7 @@ static int parse_u64(const char *s, uint64_t *ret, struct vial_err *err)
 
 static int open_input(char **args, struct stream **ret, struct vial_err *err)
 {
-	uint64_t offset, bytes;
+	uint64_t offset = 0, bytes = 0;
 	int r = parse_u64(args[0], &offset, err);
 
 	if (r == 0)
@@ -185,8 +185,8 @@ static int report_archived_layers(const struct bundle *x, const struct oci_image
 		str_hex(l->blob, sizeof(l->blob), path + strlen("blobs/sha256/"));
 		const struct bundle_file *f = bundle_find(x, l->name ? l->name : path);
 		if (!f)
-			return err_set(err, VIAL_E_CORRUPT, "layer %zu ('%.200s') is not in the archive", i + 1,
-				       l->name ? l->name : path);
+			return err_set(err, VIAL_E_CORRUPT, "layer %zu ('%.200s') is not in the archive",
+				       i + 1, l->name ? l->name : path);
 		report_layer(l, f->offset, f->bytes, report);
 	}
 	return 0;
@@ -196,8 +196,8 @@ static int run_archived_image(struct bundle *x, struct buf *report, struct vial_
 {
 	_cleanup_(oci_image_done) struct oci_image image = { 0 };
 	struct oci_docs docs = bundle_docs(x);
-	int r = x->kind == BUNDLE_OCI ? oci_read_layout(&docs, host_arch(), &image, err) :
-					 oci_read_docker(&docs, host_arch(), &image, err);
+	int r = x->kind == BUNDLE_OCI ? oci_read_layout(&docs, host_arch(), &image, err)
+				      : oci_read_docker(&docs, host_arch(), &image, err);
 
 	if (r < 0)
 		return r;
@@ -229,11 +229,13 @@ static int read_given(int fd, char **ret, size_t *ret_len, struct vial_err *err)
 	int r = fd_read_all(fd, IMAGE_JSON_MAX, ret, ret_len);
 
 	if (r == -EFBIG)
-		return err_set(err, VIAL_E_LIMIT, "a JSON document is larger than %zu MiB", IMAGE_JSON_MAX / MIB(1));
+		return err_set(err, VIAL_E_LIMIT, "a JSON document is larger than %zu MiB",
+			       IMAGE_JSON_MAX / MIB(1));
 	return r < 0 ? err_sys(err, r, "read") : 0;
 }
 
-static int given_file(void *data _unused_, const char *name _unused_, char **ret, size_t *ret_len, struct vial_err *err)
+static int given_file(void *data _unused_, const char *name _unused_, char **ret, size_t *ret_len,
+		      struct vial_err *err)
 {
 	return read_given(UNPACK_FD_IN, ret, ret_len, err);
 }
@@ -336,12 +338,8 @@ static const struct {
 	int n_args;
 	int (*run)(char **args, struct buf *report, struct vial_err *err);
 } jobs[] = {
-	{ "tar", 2, run_tar },
-	{ "layer", 2, run_layer },
-	{ "dir", 0, run_dir },
-	{ "inflate", 0, run_inflate },
-	{ "archive", 0, run_archive },
-	{ "layout", 1, run_layout },
+	{ "tar", 2, run_tar },	       { "layer", 2, run_layer },     { "dir", 0, run_dir },
+	{ "inflate", 0, run_inflate }, { "archive", 0, run_archive }, { "layout", 1, run_layout },
 	{ "merge", 2, run_merge },
 };
 

@@ -106,7 +106,8 @@ static int walk_dir(struct walk *w, int dirfd, struct buf *path, unsigned int de
 	int r = 0;
 
 	if (depth > IMAGE_DEPTH_MAX)
-		return err_set(w->err, VIAL_E_LIMIT, "directories are nested deeper than %u", IMAGE_DEPTH_MAX);
+		return err_set(w->err, VIAL_E_LIMIT, "directories are nested deeper than %u",
+			       IMAGE_DEPTH_MAX);
 	l.n = scandirat(dirfd, ".", &l.v, keep, by_bytes);
 	if (l.n < 0) {
 		l.n = 0;
@@ -143,8 +144,16 @@ static int visit_fingerprint(struct walk *w, int dirfd _unused_, const char *nam
 			     const struct stat *st)
 {
 	uint64_t v[] = {
-		st->st_dev, st->st_ino, st->st_mode, st->st_nlink, st->st_uid, st->st_gid, st->st_rdev,
-		(uint64_t)st->st_size, (uint64_t)ns_of(&st->st_mtim), (uint64_t)ns_of(&st->st_ctim),
+		st->st_dev,
+		st->st_ino,
+		st->st_mode,
+		st->st_nlink,
+		st->st_uid,
+		st->st_gid,
+		st->st_rdev,
+		(uint64_t)st->st_size,
+		(uint64_t)ns_of(&st->st_mtim),
+		(uint64_t)ns_of(&st->st_ctim),
 	};
 
 	sha256_update(&w->sha, path, strlen(path) + 1);
@@ -282,7 +291,8 @@ static int send_contents(struct walk *w, int dirfd, const char *name, const char
 		if (n < 0)
 			return err_sys(w->err, (int)n, "'%s'", path);
 		if (n == 0)
-			return err_set(w->err, VIAL_E_STATE, "'%s' changed while it was read; try again", path);
+			return err_set(w->err, VIAL_E_STATE, "'%s' changed while it was read; try again",
+				       path);
 		if (send_all(w, w->chunk, (size_t)n))
 			return 1;
 		left -= (uint64_t)n;

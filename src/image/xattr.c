@@ -61,8 +61,9 @@ int xattr_set_add(struct xattr_set *s, const char *name, const void *value, size
 	if (!split(name, &one))
 		return 0;
 	if (one.suffix_len > IMAGE_NAME_MAX)
-		return err_set(err, VIAL_E_LIMIT, "name of extended attribute '%.40s…' is longer than %u bytes",
-			       name, IMAGE_NAME_MAX);
+		return err_set(err, VIAL_E_LIMIT,
+			       "name of extended attribute '%.40s…' is longer than %u bytes", name,
+			       IMAGE_NAME_MAX);
 	if (len > IMAGE_XATTR_VALUE_MAX)
 		return err_set(err, VIAL_E_LIMIT, "extended attribute '%s' is longer than %u bytes", name,
 			       IMAGE_XATTR_VALUE_MAX);
@@ -108,7 +109,8 @@ int xattr_set_encode(struct xattr_set *s, uint8_t **ret, uint32_t *ret_len, stru
 	for (size_t i = 0; i < s->n; i++)
 		total += entry_size(&s->v[i]);
 	if (total > IMAGE_XATTR_BODY_MAX)
-		return err_set(err, VIAL_E_LIMIT, "extended attributes take more than %zu bytes", IMAGE_XATTR_BODY_MAX);
+		return err_set(err, VIAL_E_LIMIT, "extended attributes take more than %zu bytes",
+			       IMAGE_XATTR_BODY_MAX);
 	uint8_t *p = calloc(1, total);
 	if (!p)
 		return err_set(err, VIAL_E_NO_MEMORY, "out of memory");
@@ -130,7 +132,8 @@ bool xattr_body_valid(const uint8_t *p, size_t n)
 	while (at < n) {
 		if (n - at < EROFS_XATTR_ENTRY)
 			return false;
-		size_t size = ALIGN_UP((size_t)EROFS_XATTR_ENTRY + p[at] + erofs_get16(p + at + 2), (size_t)4);
+		size_t size =
+			ALIGN_UP((size_t)EROFS_XATTR_ENTRY + p[at] + erofs_get16(p + at + 2), (size_t)4);
 		if (size > n - at)
 			return false;
 		at += size;

@@ -79,8 +79,11 @@ int main(int argc, char **argv)
 	}
 	const char *uid = getenv("IMAGE_TOOL_UID");
 	struct image_env env = {
-		.store_fd = store, .unpack_path = argv[2], .base_path = argv[3],
-		.uid = uid ? (uid_t)atoi(uid) : (uid_t)-1, .gid = uid ? (gid_t)atoi(uid) : (gid_t)-1,
+		.store_fd = store,
+		.unpack_path = argv[2],
+		.base_path = argv[3],
+		.uid = uid ? (uid_t)atoi(uid) : (uid_t)-1,
+		.gid = uid ? (gid_t)atoi(uid) : (gid_t)-1,
 	};
 	uint64_t t0 = clock_mono_ns();
 	int r = image_open(&env, argv[4], false, &i, &err);
