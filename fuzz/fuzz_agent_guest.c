@@ -65,7 +65,8 @@ static void check_again(const struct agent_host_msg *m)
 	struct agent_host_msg again;
 
 	FUZZ_CHECK(agent_host_msg_put(&one, m) == 0);
-	FUZZ_CHECK(agent_host_msg_decode((uint8_t *)one.data + FRAME_HEADER, one.len - FRAME_HEADER, &again) == 0);
+	FUZZ_CHECK(agent_host_msg_decode((uint8_t *)one.data + FRAME_HEADER, one.len - FRAME_HEADER,
+					 &again) == 0);
 	FUZZ_CHECK(again.type == m->type);
 	FUZZ_CHECK(agent_host_msg_put(&two, &again) == 0);
 	FUZZ_CHECK(one.len == two.len && memcmp(one.data, two.data, one.len) == 0);

@@ -46,7 +46,8 @@ static void check_again(const struct agent_guest_msg *m)
 	struct agent_guest_msg again;
 
 	FUZZ_CHECK(agent_guest_msg_put(&one, m) == 0);
-	FUZZ_CHECK(agent_guest_msg_decode((uint8_t *)one.data + FRAME_HEADER, one.len - FRAME_HEADER, &again) == 0);
+	FUZZ_CHECK(agent_guest_msg_decode((uint8_t *)one.data + FRAME_HEADER, one.len - FRAME_HEADER,
+					  &again) == 0);
 	FUZZ_CHECK(again.type == m->type);
 	FUZZ_CHECK(agent_guest_msg_put(&two, &again) == 0);
 	FUZZ_CHECK(one.len == two.len && memcmp(one.data, two.data, one.len) == 0);

@@ -49,8 +49,10 @@ static void try_exec(struct slice body)
 	FUZZ_CHECK(mon_exec_decode(inner, &again) == 0);
 	FUZZ_CHECK(again.argv.n == x.argv.n && again.env.n == x.env.n && again.n_rlimits == x.n_rlimits);
 	FUZZ_CHECK(memcmp(again.rlimits, x.rlimits, sizeof(x.rlimits)) == 0);
-	FUZZ_CHECK(again.tty == x.tty && again.rows == x.rows && again.cols == x.cols && again.window == x.window);
-	FUZZ_CHECK(again.timeout_ms == x.timeout_ms && again.want_stdin == x.want_stdin && again.init == x.init);
+	FUZZ_CHECK(again.tty == x.tty && again.rows == x.rows && again.cols == x.cols &&
+		   again.window == x.window);
+	FUZZ_CHECK(again.timeout_ms == x.timeout_ms && again.want_stdin == x.want_stdin &&
+		   again.init == x.init);
 	for (size_t i = 0; i < x.argv.n; i++)
 		FUZZ_CHECK(strcmp(again.argv.v[i], x.argv.v[i]) == 0);
 }

@@ -37,17 +37,15 @@ def make_disks(d):
     os.chmod(root + "/tmp", 0o1777)
     subprocess.run(["mkfs.erofs", d + "/root.img", root], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
-    with open(d + "/upper.img", "wb") as f:
-        f.truncate(16 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal,resize_inode" if False else "resize_inode",
-                    "-E", "resize=4194304", d + "/upper.img"], check=True)
-    os.truncate(d + "/upper.img", 1 << 30)
-    for n in (1, 2):
-        open(f"{d}/empty{n}.img", "wb").truncate(1 << 20)
+    for name, size in (("upper", 1 << 30), ("small", 16 << 20)):
+        with open(f"{d}/{name}.img", "wb") as f:
+            f.truncate(size)
+        subprocess.run(["mkfs.ext4", "-q", "-F", f"{d}/{name}.img"], check=True)
+        os.truncate(f"{d}/{name}.img", 1 << 30)
 
 
 class Machine:
-    def __init__(self, args, d, name="m", disks=("root.img", "upper.img"), incoming=None, state=None, cmdline=""):
+    def __init__(self, args, d, name="m", disks=("root.img", "upper.img"), incoming=None, state=None):
         self.dir, self.sock = d, f"{d}/{name}.sock"
         self.qmp_path = f"{d}/{name}.qmp"
         for p in (self.sock, self.qmp_path):
@@ -57,14 +55,15 @@ class Machine:
         share = "off" if incoming else "on"
         mem = ["-object", f"memory-backend-file,id=m,size=512M,mem-path={state},share={share}"] if state else []
         disks = [a for i, f in enumerate(disks) for a in (
-            "-blockdev", f"driver=raw,node-name=d{i},read-only={'on' if i == 0 else 'off'},"
-                         f"file.driver=file,file.filename={d}/{f}",
+            "-blockdev", f"node-name=d{i},read-only={'on' if i == 0 else 'off'}," +
+                         (f"driver=raw,file.driver=file,file.filename={d}/{f}" if f else
+                          "driver=null-co,size=2199023255552,read-zeroes=on"),
             "-device", f"virtio-blk-pci,drive=d{i},serial=vial-{('root', 'upper')[i]}")]
         cmd = ["qemu-system-x86_64", "-M", "pc-q35-7.2" + (",memory-backend=m" if state else ""),
-               "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max", "-m", "512", "-smp", "2",
+               "-accel", "tcg,thread=multi,tb-size=64", "-cpu", args.cpu, "-m", "512", "-smp", args.smp,
                "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", *mem,
                "-kernel", args.kernel, "-initrd", d + "/initramfs",
-               "-append", "console=ttyS0 quiet panic=-1 " + cmdline,
+               "-append", "console=ttyS0 quiet panic=-1 " + args.append,
                "-device", "virtio-serial-pci", "-chardev", f"socket,id=c,path={self.sock},server=on,wait=off",
                "-device", "virtserialport,chardev=c,name=vial.agent.0", *disks,
                "-device", "virtio-rng-pci", "-serial", "file:" + self.log, "-no-reboot",
@@ -86,7 +85,7 @@ class Machine:
                 al.field(5, os.urandom(16).hex()) + al.field(6, kw.get("memory", 0)) + al.field(7, kw.get("cpus", 0)))
         al.control(self.control, "refresh", body)
 
-    def setup(self, size=1 << 30, root="vial-root", fstype="erofs", upper="vial-upper"):
+    def setup(self, size=0, root="vial-root", fstype="erofs", upper="vial-upper"):
         al.control(self.control, "setup", al.field(1, root) + al.field(2, fstype) + al.field(4, upper) +
                    al.field(5, size))
 
@@ -102,6 +101,10 @@ def main():
     ap.add_argument("--modules", required=True)
     ap.add_argument("--agent", required=True)
     ap.add_argument("-k", action="append", help="only cases whose name contains this")
+    ap.add_argument("--cpu", default="max")
+    ap.add_argument("--smp", default="2")
+    ap.add_argument("--append", default="", help="more words for the kernel's command line")
+    ap.add_argument("--template", type=int, metavar="N", help="instead: restore a template N times and measure")
     args = ap.parse_args()
     here = os.path.dirname(os.path.abspath(__file__))
     with tempfile.TemporaryDirectory() as d:

@@ -153,7 +153,10 @@ class Link:
     def reader(self):
         buf = b""
         while True:
-            data = self.sock.recv(65536)
+            try:
+                data = self.sock.recv(65536)
+            except OSError:
+                data = b""
             if not data:
                 for c in self.conns.values():
                     c.q.put(("eof", {}))

@@ -4,23 +4,27 @@
  *
  * Theory of operation
  *
- * Purpose: runs at build time, so that our programs link only libc. It walks a source directory, collects lines
+ * Purpose: runs at build time, so that our programs link only libc. It walks a source directory, collects
+ * lines
  *
  *	 * #syscalls:<set> <call>[=<rule>] …
  *
- * of comments and writes a C header with one BPF array per profile and variant. A call without a rule is allowed whatever
- * its arguments; with a rule, only with the arguments that rule describes (several rules of one call add up).
+ * of comments and writes a C header with one BPF array per profile and variant. A call without a rule is
+ * allowed whatever its arguments; with a rule, only with the arguments that rule describes (several rules
+ * of one call add up).
  *
  * Sets:	a profile's name (monitor, qemu, unpack, unpack_dir); "all" belongs to every profile;
- *		"start" to the variants loaded before execve (what ld.so needs), "lock" to those of our own programs,
- *		which call jail_self() in main();
+ *		"start" to the variants loaded before execve (what ld.so needs), "lock" to those of our own
+ *		programs, which call jail_self() in main();
  *		"<profile>/notify" is asked of the supervisor in the notify variant, allowed in the others;
  *		"kill" ends the process; "enosys" pretends an old kernel, so that callers fall back.
  * Variants:	self (loaded by the program itself), spawn (before execve), notify (spawn, supervised).
  * Everything else is refused with EPERM; other architectures and x32 end the process.
  *
- * The pid placeholder FILTER_PID in the output is replaced by the process's own pid before loading (jail/filter.c).
- * Trust: the tree being built. An unknown call, set or rule is an error: a typo never loosens or breaks a filter silently.
+ * The pid placeholder FILTER_PID in the output is replaced by the process's own pid before loading
+ * (jail/filter.c).
+ * Trust: the tree being built. An unknown call, set or rule is an error: a typo never loosens or breaks a
+ * filter silently.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -40,14 +44,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MAX_TAGS 2048
+#define MAX_TAGS  2048
 #define MAX_FILES 2048
 /* Unlikely as a constant of any rule; a pid is at most 2^22. */
 #define FILTER_PID 0x7ffe5a5au
 
 #define LOW32 0xffffffffu
-#define NS_FLAGS                                                                                              \
-	(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP)
+#define NS_FLAGS                                                                                   \
+	(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | \
+	 CLONE_NEWCGROUP)
 /* any way to write, create or truncate; O_TMPFILE's own bit is in its value together with O_DIRECTORY */
 #define WRITE_FLAGS (O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY))
 
@@ -74,7 +79,7 @@ static const struct rule rules[] = {
 	{ "thread", 0, CLONE_THREAD | NS_FLAGS, CLONE_THREAD },
 	{ "rdonly1", 1, WRITE_FLAGS, 0 },
 	{ "rdonly2", 2, WRITE_FLAGS, 0 },
-	/* No F_SETOWN, F_SETOWN_EX, F_SETSIG: they make the kernel send any signal to any process of the same user. */
+	/* No F_SETOWN, F_SETOWN_EX, F_SETSIG: by these the kernel sends any signal to any process. */
 	{ "safe", 1, LOW32, F_DUPFD },
 	{ "safe", 1, LOW32, F_DUPFD_CLOEXEC },
 	{ "safe", 1, LOW32, F_GETFD },
@@ -283,7 +288,8 @@ static void add_tag(scmp_filter_ctx ctx, const struct tag *t, uint32_t action)
 
 		if (!strcmp(t->rule, r->name))
 			must(seccomp_rule_add(ctx, action, nr, 1,
-					      SCMP_CMP(r->arg, SCMP_CMP_MASKED_EQ, r->mask, r->value)), t);
+					      SCMP_CMP(r->arg, SCMP_CMP_MASKED_EQ, r->mask, r->value)),
+			     t);
 	}
 }
 
@@ -399,8 +405,10 @@ int main(int argc, char **argv)
 	FILE *out = fopen(argv[3], "we");
 	if (!out)
 		fail(argv[3], strerror(errno));
-	fprintf(out, "/* Made by tools/seccomp-gen from the #syscalls tags; do not edit. */\n"
-		     "#define FILTER_PID 0x%xu\n", FILTER_PID);
+	fprintf(out,
+		"/* Made by tools/seccomp-gen from the #syscalls tags; do not edit. */\n"
+		"#define FILTER_PID 0x%xu\n",
+		FILTER_PID);
 	for (size_t p = 0; p < sizeof(profiles) / sizeof(profiles[0]); p++)
 		for (enum variant v = SELF; v < N_VARIANTS; v++)
 			write_filter(out, profiles[p], v);

@@ -8,8 +8,8 @@
  * in the guest and may move, make or remove groups as they like: nothing here depends on finding
  * what was left, every failure is survivable.
  *
- * Making a group costs about a millisecond under emulation, so one spare is kept ready. The spare is made
- * when a command has ended, not on the way of one that starts.
+ * Making a group costs milliseconds under emulation, so one spare is kept ready. A timer makes the next SPARE_MS
+ * after it was taken, so not while a command starts; a box that runs one command and ends never pays.
  */
 #include "agent/cgroup.h"
 
@@ -35,6 +35,7 @@
 #define SIGNAL_PASSES  4	  /* times the list of processes is read again for newcomers */
 #define SIGNAL_DEPTH   8	  /* levels of groups below a command's own */
 #define PROCS_MAX      (1 << 20) /* longest cgroup.procs that is read */
+#define SPARE_MS       20
 #define RESERVED_TASKS 64	  /* tasks of the machine that commands cannot have */
 
 /* struct waiting - a closed group that still has processes */
@@ -52,6 +53,7 @@ struct cgroups {
 	struct waiting *waiting;
 	unsigned int next_id;
 	struct cgroup spare; /* fd -1: none */
+	struct loop_src *spare_timer;
 };
 
 static void free_waiting(struct waiting **at)
@@ -138,6 +140,7 @@ int cgroup_open(struct cgroups *cs, struct cgroup *ret)
 	if (cs->spare.fd >= 0) {
 		*ret = cs->spare;
 		cs->spare.fd = -1;
+		loop_timer_set(cs->spare_timer, clock_mono_ns() + SPARE_MS * NS_PER_MS);
 		return 0;
 	}
 	return make_group(cs, ret);
@@ -150,6 +153,12 @@ void cgroup_close(struct cgroups *cs, struct cgroup *g)
 	fd_close(&g->fd);
 	if (remove_group(cs, g->id) == -EBUSY)
 		add_waiting(cs, g->id);
+}
+
+static void on_spare(struct loop_src *src _unused_, void *data)
+{
+	struct cgroups *cs = data;
+
 	if (cs->spare.fd < 0 && make_group(cs, &cs->spare) < 0)
 		cs->spare.fd = -1;
 }
@@ -204,6 +213,7 @@ static void cgroups_free(struct cgroups *cs)
 	if (!cs)
 		return;
 	loop_src_free(cs->inotify_src);
+	loop_src_free(cs->spare_timer);
 	fd_close(&cs->inotify_fd);
 	fd_close(&cs->events_fd);
 	fd_close(&cs->fd);
@@ -230,7 +240,9 @@ int cgroups_new(struct loop *l, struct cgroups **ret)
 	r = loop_add_fd(l, cs->inotify_fd, EPOLLIN, on_inotify, cs, &cs->inotify_src);
 	if (r < 0)
 		return r;
-	r = make_group(cs, &cs->spare);
+	r = loop_add_timer(l, on_spare, cs, &cs->spare_timer);
+	if (r == 0)
+		r = make_group(cs, &cs->spare);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(cs);

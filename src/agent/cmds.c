@@ -39,7 +39,7 @@
 
 static void arm_tick(struct cmds *cs)
 {
-	loop_timer_set(cs->tick, 1);
+	loop_timer_set(cs->tick, clock_mono_ns()); /* from the tick itself: next turn, not this */
 }
 
 static void send_msg(struct cmd *c, const struct agent_guest_msg *m)
@@ -242,9 +242,9 @@ static void end_over(struct cmds *cs)
 			continue;
 		if (!c->failed)
 			send_exited(c);
-		cmd_free(c);
 		if (ev)
 			ev->ended(user);
+		cmd_free(c);
 	}
 }
 

@@ -4,19 +4,42 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/sysfile.h"
 #include "base/attr.h"
 
 #define DRIVER_DIR "/sys/bus/virtio/drivers/virtio_blk"
+#define SECTOR_SIZE 512
 #define SERIAL_MAX 20 /* [virtio-1.2 5.2.6: VIRTIO_BLK_T_GET_ID] */
 
 static void dir_closep(DIR **d)
 {
 	if (*d)
 		closedir(*d);
+}
+
+/* Whether the disk of the driver's device @dev keeps its driver. */
+static bool is_huge(const char *dev)
+{
+	char path[300], text[32];
+	bool huge = false;
+	int n = snprintf(path, sizeof(path), DRIVER_DIR "/%s/block", dev);
+	_cleanup_(dir_closep) DIR *dir = n > 0 && (size_t)n < sizeof(path) ? opendir(path) : NULL;
+
+	if (!dir)
+		return false;
+	for (struct dirent *e; (e = readdir(dir));) {
+		if (e->d_name[0] == '.')
+			continue;
+		n = snprintf(path, sizeof(path), "/sys/block/%.32s/size", e->d_name);
+		if (n > 0 && sysfile_read(AT_FDCWD, path, text, sizeof(text)) == 0)
+			huge = strtoull(text, NULL, 10) >= DISKS_HUGE / SECTOR_SIZE;
+	}
+	return huge;
 }
 
 int disks_unbind(struct disks *d)
@@ -28,6 +51,8 @@ int disks_unbind(struct disks *d)
 	for (struct dirent *e; (e = readdir(dir)) && d->n < DISKS_MAX;) {
 		size_t len = strlen(e->d_name);
 		if (strncmp(e->d_name, "virtio", 6) != 0 || len >= sizeof(d->unbound[0]))
+			continue;
+		if (is_huge(e->d_name))
 			continue;
 		int r = sysfile_write(AT_FDCWD, DRIVER_DIR "/unbind", e->d_name);
 		if (r < 0)

@@ -19,7 +19,7 @@ struct cmd;
  * struct cmd_events - what a command tells its session; @user is cmd_start()'s
  * @send:	one message to the host; false if there is no way (the session is over then)
  * @room:	whether output may be read now: little enough is queued
- * @ended:	the command is over and freed after this call; Exited or Failed was sent
+ * @ended:	the command is over and is freed right after this call; Exited or Failed was sent
  */
 struct cmd_events {
 	bool (*send)(void *user, const struct agent_guest_msg *m);

@@ -40,15 +40,20 @@ struct port {
 	int fd;
 	struct loop_src *src;
 	struct loop_src *again; /* reading stopped at READ_TURNS: go on next turn */
+	struct loop_src *out;	/* armed when something was queued */
 	struct link *link;
 	struct port_chan *chans;
-	bool feeding; /* inside link_feed(): its callbacks may queue, not drain */
 	const struct chan_events *events;
 	void *owner;
 	uint8_t in[READ_SIZE];
 };
 
-static void port_write(struct port *p);
+/* What one turn queues leaves in few writes, each of which costs an exit to the host; also, nothing may drain the
+ * link from within its callbacks. A time of now, not a past one: armed from a timer it waits for the next turn. */
+static void write_soon(struct port *p)
+{
+	loop_timer_set(p->out, clock_mono_ns());
+}
 
 static struct port_chan *as_chan(const struct chan *c)
 {
@@ -79,7 +84,7 @@ static int chan_op_send(struct chan *c, const void *buf, size_t n)
 	int r = link_send(pc->port->link, pc->conn, buf, n);
 
 	if (r == 0)
-		port_write(pc->port);
+		write_soon(pc->port);
 	return r;
 }
 
@@ -102,7 +107,7 @@ static void chan_op_shut(struct chan *c)
 	struct port_chan *pc = as_chan(c);
 
 	link_shut(pc->port->link, pc->conn);
-	port_write(pc->port);
+	write_soon(pc->port);
 }
 
 static void chan_op_close(struct chan *c, bool abort_it)
@@ -113,7 +118,7 @@ static void chan_op_close(struct chan *c, bool abort_it)
 		link_abort(pc->port->link, pc->conn);
 	else
 		link_shut(pc->port->link, pc->conn);
-	port_write(pc->port);
+	write_soon(pc->port);
 	unlink_chan(pc);
 	free(pc);
 }
@@ -196,8 +201,6 @@ static void port_write(struct port *p)
 	const uint8_t *buf;
 	size_t n;
 
-	if (p->feeding)
-		return;
 	while ((n = link_pending(p->link, &buf)) > 0) {
 		ssize_t w = write(p->fd, buf, n);
 		if (w < 0 && errno == EINTR)
@@ -217,9 +220,7 @@ static bool port_read(struct port *p)
 			continue;
 		if (n <= 0)
 			return false;
-		p->feeding = true;
 		int r = link_feed(p->link, p->in, (size_t)n);
-		p->feeding = false;
 		if (r < 0)
 			log_warn("link: the host broke the protocol (%d), waiting for its reset", -r);
 	}
@@ -229,9 +230,8 @@ static bool port_read(struct port *p)
 static void port_serve(struct port *p)
 {
 	if (port_read(p))
-		loop_timer_set(p->again, 1);
-	port_write(p);
-	p->events->drained(p->owner);
+		loop_timer_set(p->again, clock_mono_ns());
+	write_soon(p);
 }
 
 static void on_port(struct loop_src *src _unused_, uint32_t events _unused_, void *data)
@@ -242,6 +242,14 @@ static void on_port(struct loop_src *src _unused_, uint32_t events _unused_, voi
 static void on_again(struct loop_src *src _unused_, void *data)
 {
 	port_serve(data);
+}
+
+static void on_out(struct loop_src *src _unused_, void *data)
+{
+	struct port *p = data;
+
+	port_write(p);
+	p->events->drained(p->owner);
 }
 
 static bool port_idle(struct transport *t)
@@ -273,6 +281,7 @@ static void port_free(struct port *p)
 		return;
 	loop_src_free(p->src);
 	loop_src_free(p->again);
+	loop_src_free(p->out);
 	link_free(p->link);
 	fd_close(&p->fd);
 	free(p);
@@ -295,6 +304,8 @@ int port_open(struct loop *l, const char *path, const struct chan_events *events
 	if (r < 0)
 		return r;
 	r = loop_add_timer(l, on_again, p, &p->again);
+	if (r == 0)
+		r = loop_add_timer(l, on_out, p, &p->out);
 	if (r < 0)
 		return r;
 	r = loop_add_fd(l, p->fd, EPOLLIN | EPOLLOUT | EPOLLET, on_port, p, &p->src);

@@ -71,10 +71,23 @@ static void on_timer(struct loop_src *src _unused_, void *data)
 	look(data);
 }
 
+/* Lets queued output leave, then switches off. */
+static void on_off(struct loop_src *src _unused_, void *data)
+{
+	struct agent *a = data;
+
+	a->transport->flush(a->transport, clock_mono_ns() + FLUSH_MS * NS_PER_MS);
+	(void)reboot(RB_POWER_OFF);
+	for (;;)
+		pause(); /* a machine that cannot switch off: PID 1 must not end */
+}
+
 int power_init(struct agent *a)
 {
 	int r = loop_add_timer(a->loop, on_timer, a, &a->power.timer);
 
+	if (r == 0)
+		r = loop_add_timer(a->loop, on_off, a, &a->power.off);
 	if (r < 0)
 		return r;
 	return loop_add_fd(a->loop, cgroups_events_fd(a->cgroups), EPOLLPRI, on_events, a, &a->power.events);
@@ -153,8 +166,5 @@ void power_stop(struct agent *a)
 
 void power_off(struct agent *a)
 {
-	a->transport->flush(a->transport, clock_mono_ns() + FLUSH_MS * NS_PER_MS);
-	(void)reboot(RB_POWER_OFF);
-	for (;;)
-		pause(); /* a machine that cannot switch off: PID 1 must not end */
+	loop_timer_set(a->power.off, 1);
 }

@@ -21,6 +21,7 @@ typedef void power_done_fn(void *user, const struct vial_err *err);
 struct power {
 	struct loop_src *events; /* of the commands' control group */
 	struct loop_src *timer;
+	struct loop_src *off;
 	power_done_fn *done; /* a quiesce is under way */
 	void *user;
 	uint64_t deadline_ns;
@@ -41,7 +42,7 @@ int power_thaw(struct agent *a, struct vial_err *err); /* 0 or a VIAL_E_* */
 
 /* power_stop() - end all commands, make the disks clean; blocks for a few seconds at most */
 void power_stop(struct agent *a);
-/* power_off() - let queued output leave, then switch off; does not return */
-void power_off(struct agent *a) __attribute__((noreturn));
+/* power_off() - at the end of this turn of the loop: let queued output leave, then switch off */
+void power_off(struct agent *a);
 
 #endif

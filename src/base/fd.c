@@ -196,6 +196,15 @@ ssize_t fd_recv(int sock, void *buf, size_t n, int *fds, size_t *ret_nfds)
 	return r;
 }
 
+int fd_reopen(int fd, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int again = open(path, flags | O_CLOEXEC);
+	return again < 0 ? -errno : again;
+}
+
 int fd_memfd(const char *name, const void *buf, size_t n)
 {
 	_cleanup_fd_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);

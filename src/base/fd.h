@@ -83,6 +83,13 @@ ssize_t fd_send(int sock, const void *buf, size_t n, const int *fds, size_t nfds
  */
 ssize_t fd_recv(int sock, void *buf, size_t n, int *fds, size_t *ret_nfds);
 
+/**
+ * fd_reopen() - another open file description of the same file, through /proc
+ * @flags:	O_RDONLY, O_RDWR …; O_CLOEXEC is added
+ * Return: descriptor or -errno.
+ */
+int fd_reopen(int fd, int flags);
+
 /* fd_memfd() - sealed-later memfd holding @n bytes of @buf, offset 0; fd or -errno */
 int fd_memfd(const char *name, const void *buf, size_t n);
 

@@ -197,7 +197,10 @@ static void on_signal(struct relay *r, int sig)
 	case SIGTSTP:
 		term_restore();
 		sigs_default(sig);
-		return; /* SIGCONT's handler has run meanwhile, or will */
+		/* Going on, or never stopped: nobody stops a process group that no shell looks after. */
+		if (r->opts.interactive)
+			term_again();
+		return;
 	default:
 		break;
 	}

@@ -294,6 +294,24 @@ static int open_channels(struct engine *e, int theirs[3], int *ret_err_w)
 	return 0;
 }
 
+#define SET_CAPABILITIES                                                                                         \
+	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"                 \
+	"\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}"
+
+/* Sent in one go: QEMU answers in order. A restored machine runs by itself once it is loaded. */
+static int send_start(struct engine *e)
+{
+	char line[100];
+	int r;
+
+	if (e->launch->mode != LAUNCH_RESTORE)
+		return qmp_send(e->qmp, "{\"execute\":\"cont\"}", -1);
+	r = qmp_send(e->qmp, SET_CAPABILITIES, -1);
+	snprintf(line, sizeof(line), "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}",
+		 QEMU_FD_STATE);
+	return r ?: qmp_send(e->qmp, line, -1);
+}
+
 static int watch(struct engine *e, struct vial_err *err)
 {
 	int r = loop_add_fd(e->loop, e->child.pidfd, EPOLLIN, on_exit_ready, e, &e->exit_src);
@@ -301,17 +319,7 @@ static int watch(struct engine *e, struct vial_err *err)
 	r = r ?: loop_add_fd(e->loop, e->child.notify_fd, EPOLLIN, on_notify, e, &e->notify_src);
 	r = r ?: loop_add_fd(e->loop, e->stderr_fd, EPOLLIN, on_stderr, e, &e->stderr_src);
 	r = r ?: qmp_new(e->loop, e->qmp_fd, &qmp_callbacks, e, &e->qmp);
-	if (r == 0 && e->launch->mode == LAUNCH_RESTORE) {
-		/* Sent in one go: QEMU answers in order, and the machine runs by itself afterwards. */
-		r = qmp_send(e->qmp,
-			     "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"
-			     "\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}",
-			     -1);
-		char line[100];
-		snprintf(line, sizeof(line), "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}",
-			 QEMU_FD_STATE);
-		r = r ?: qmp_send(e->qmp, line, -1);
-	}
+	r = r ?: send_start(e);
 	return r < 0 ? err_sys(err, r, "talk to QEMU") : 0;
 }
 
@@ -385,8 +393,7 @@ static int qemu_save_template(struct engine *e, struct vial_err *err)
 {
 	static const char *const lines[] = {
 		"{\"execute\":\"stop\"}",
-		"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"
-		"\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}",
+		SET_CAPABILITIES,
 		"{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}",
 		"{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:state\"}}",
 	};

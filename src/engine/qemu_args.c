@@ -3,6 +3,7 @@
 #include "engine/qemu_args.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -105,7 +106,9 @@ static int vmdk_descriptor(const struct launch *l, const int *sets)
 		   (unsigned long long)MAX(sectors / 1008, 1ULL));
 	if (!buf_ok(&text))
 		return -ENOMEM;
-	return fd_memfd("vial-root", text.data, text.len);
+	_cleanup_fd_ int fd = fd_memfd("vial-root", text.data, text.len);
+	/* A read-only disk needs a read-only descriptor: QEMU compares. */
+	return fd < 0 ? fd : fd_reopen(fd, O_RDONLY);
 }
 
 static int root_args(const struct launch *l, struct qemu_cmd *c)
@@ -177,6 +180,8 @@ static int kernel_args(const struct launch *l, struct strv *v)
 	if (l->mode == LAUNCH_RESTORE)
 		return r ?: add2(v, "-incoming", "defer");
 	r = r ?: add2(v, "-initrd", QEMU_PATH_INITRD);
+	/* Started over QMP: events are not told before its negotiation. */
+	r = r ?: strv_add(v, "-S");
 	return r ?: add2(v, "-append", l->cmdline);
 }
 

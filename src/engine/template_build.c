@@ -75,27 +75,28 @@ int template_initrd(const struct template_spec *spec)
 	return fd_memfd("vial-initrd", all.data, all.len);
 }
 
+/* An empty disk of PLACEHOLDER_BYTES, opened read-only. */
+static int empty_disk(const char *name)
+{
+	_cleanup_fd_ int fd = memfd_create(name, MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, PLACEHOLDER_BYTES) < 0)
+		return -errno;
+	return fd_reopen(fd, O_RDONLY);
+}
+
 /* The guest's disks before there is a box: empty. */
 static int add_placeholder_disks(struct launcher *l)
 {
-	int root = memfd_create("vial-no-root", MFD_CLOEXEC);
-	int base = memfd_create("vial-no-upper", MFD_CLOEXEC);
-	int upper = memfd_create("vial-no-upper-top", MFD_CLOEXEC);
-	int r = 0;
+	_cleanup_fd_ int upper = memfd_create("vial-no-upper-top", MFD_CLOEXEC);
+	int r = upper < 0 ? -errno : qcow2_init(upper, PLACEHOLDER_BYTES);
 
-	if (root < 0 || base < 0 || upper < 0 || ftruncate(root, PLACEHOLDER_BYTES) < 0 ||
-	    ftruncate(base, PLACEHOLDER_BYTES) < 0)
-		r = -errno;
-	r = r ?: qcow2_init(upper, PLACEHOLDER_BYTES);
-	r = r ?: launcher_add_own(l, LAUNCH_FD_EXTENT, take_fd(root));
-	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_BASE, take_fd(base));
+	r = r ?: launcher_add_own(l, LAUNCH_FD_EXTENT, empty_disk("vial-no-root"));
+	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_BASE, empty_disk("vial-no-upper"));
 	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER, take_fd(upper));
 	l->launch.n_extents = 1;
 	l->launch.extent_bytes[0] = PLACEHOLDER_BYTES;
 	l->launch.upper_bytes = PLACEHOLDER_BYTES;
-	fd_close(&root);
-	fd_close(&base);
-	fd_close(&upper);
 	return r;
 }
 

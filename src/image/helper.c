@@ -19,6 +19,12 @@
 
 #define ARGS_MAX 8
 
+/* Twice what a tree at image/limits.h's bounds takes, for the merged one and the layer being laid over it. */
+#define UNPACK_MEMORY_MAX      (MIB(1024) * 6)
+#define UNPACK_CPU_SECONDS_MAX 3600
+#define UNPACK_FILE_MAX	       (IMAGE_DATA_BYTES_MAX + MIB(1024) * 8)
+#define UNPACK_FDS_MAX	       256
+
 void report_done(struct report *r)
 {
 	config_done(&r->config);
@@ -150,85 +156,97 @@ static int decode(const struct buf *b, struct report *ret, struct vial_err *err)
 	return err_set(err, code_of(v.code), "%s", msg);
 }
 
-/* Only async-signal-safe calls: the caller may have threads. */
-static _noreturn_ void child(const char *path, char *const *argv, const struct jail_fd *fds, size_t n)
-{
-	static char *const envp[] = { NULL };
-	int high[HELPER_FDS_MAX];
-
-	/* First out of the way of the targets, then into place. */
-	for (size_t i = 0; i < n; i++)
-		high[i] = fcntl(fds[i].fd, F_DUPFD_CLOEXEC, UNPACK_FD_LAYER + HELPER_FDS_MAX);
-	for (size_t i = 0; i < n; i++)
-		if (high[i] < 0 || dup2(high[i], fds[i].as) < 0)
-			_exit(EXIT_FAILURE);
-	execve(path, argv, envp);
-	_exit(EXIT_FAILURE);
-}
-
+/*
+ * The loader needs the libraries; main() locks itself in once more without any path. PDEATHSIG is safe although the
+ * caller may have threads: the one that starts the helper waits for it below.
+ */
 static int spawn_unpack(const struct image_env *env, char *const *argv, const struct jail_fd *fds, size_t n,
-			pid_t *ret_pid, struct vial_err *err)
+			struct jail_child *ret, struct vial_err *err)
 {
-	pid_t pid = fork();
+	static const struct jail_path paths[] = {
+		{ "/usr", false }, { "/lib", false }, { "/lib64", false }, { "/etc/ld.so.cache", false },
+	};
+	static const struct jail_rlimit rlimits[] = {
+		{ RLIMIT_AS, UNPACK_MEMORY_MAX },
+		{ RLIMIT_CPU, UNPACK_CPU_SECONDS_MAX },
+		{ RLIMIT_FSIZE, UNPACK_FILE_MAX },
+		{ RLIMIT_NOFILE, UNPACK_FDS_MAX },
+	};
+	struct jail_opts o = {
+		.path = env->unpack_path, .argv = argv,
+		.fds = fds, .n_fds = n,
+		.paths = paths, .n_paths = ARRAY_SIZE(paths),
+		.profile = JAIL_UNPACK,
+		.uid = env->uid, .gid = env->gid,
+		.rlimits = rlimits, .n_rlimits = ARRAY_SIZE(rlimits),
+		.namespaces = true, .die_with_parent = true,
+	};
 
-	if (pid < 0)
-		return err_sys(err, -errno, "start %s", env->unpack_path);
-	if (pid == 0)
-		child(env->unpack_path, argv, fds, n);
-	*ret_pid = pid;
-	return 0;
+	return jail_spawn(&o, ret, err);
 }
 
-static void reap(pid_t pid)
+static void reap(struct jail_child *c)
 {
 	/* The report says how it went; the status adds nothing (and a host program may reap first). */
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(c->pid, NULL, __WALL) < 0 && errno == EINTR)
 		;
+	fd_close(&c->pidfd);
 }
 
-static int run_and_read(const struct image_env *env, char *const *argv, const struct jail_fd *fds, size_t n_fds,
-			struct buf *report, struct vial_err *err)
-{
-	_cleanup_free_ char *text = NULL;
-	struct jail_fd all[HELPER_FDS_MAX];
-	pid_t pid = -1;
-	size_t len;
-	int p[2], r;
+/* struct run - one run of the helper */
+struct run {
+	char *const *argv;
+	struct jail_fd fds[HELPER_FDS_MAX];
+	size_t n_fds;
+	helper_feed_fn *feed;
+	void *feed_data;
+};
 
-	if (n_fds >= HELPER_FDS_MAX)
-		return err_set(err, VIAL_E_LIMIT, "too many layers");
+static int run_and_read(const struct image_env *env, struct run *run, struct buf *ret, struct vial_err *err)
+{
+	struct jail_child helper;
+	char *text = NULL;
+	int p[2], fed = 0;
+
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return err_sys(err, -errno, "make a pipe");
 	_cleanup_fd_ int in = p[0];
 	_cleanup_fd_ int out = p[1];
-	memcpy(all, fds, n_fds * sizeof(*fds));
-	all[n_fds] = (struct jail_fd){ .fd = out, .as = UNPACK_FD_REPORT };
-	r = spawn_unpack(env, argv, all, n_fds + 1, &pid, err);
+	run->fds[run->n_fds++] = (struct jail_fd){ .fd = out, .as = UNPACK_FD_REPORT };
+	int r = spawn_unpack(env, run->argv, run->fds, run->n_fds, &helper, err);
 	if (r < 0)
 		return r;
 	fd_close(&out);
-	r = fd_read_all(in, IMAGE_REPORT_MAX, &text, &len);
+	if (run->feed)
+		fed = run->feed(run->feed_data, err);
+	r = fd_read_all(in, IMAGE_REPORT_MAX, &text, &ret->len);
 	fd_close(&in);
-	reap(pid);
-	if (r < 0)
-		return err_sys(err, r, "read the report of vial-unpack");
-	buf_append(report, text, len);
-	return buf_ok(report) ? 0 : err_set(err, VIAL_E_NO_MEMORY, "out of memory");
+	reap(&helper);
+	if (fed < 0 || r < 0) {
+		free(text);
+		ret->len = 0;
+		return fed < 0 ? fed : err_sys(err, r, "read the report of vial-unpack");
+	}
+	ret->data = text;
+	return 0;
 }
 
 int helper_run(const struct image_env *env, char *const *args, const struct jail_fd *fds, size_t n_fds,
-	       struct report *ret, struct vial_err *err)
+	       helper_feed_fn *feed, void *feed_data, struct report *ret, struct vial_err *err)
 {
-	_cleanup_buf_ struct buf report = { 0 };
 	char *argv[ARGS_MAX + 2] = { (char *)(uintptr_t)"vial-unpack" };
+	struct run run = { .argv = argv, .n_fds = n_fds, .feed = feed, .feed_data = feed_data };
+	_cleanup_buf_ struct buf report = { 0 };
 	size_t n = 0;
-	int r;
 
 	*ret = (struct report){ 0 };
-	while (n < ARGS_MAX && args[n]) {
+	if (n_fds >= HELPER_FDS_MAX)
+		return err_set(err, VIAL_E_LIMIT, "too many layers");
+	memcpy(run.fds, fds, n_fds * sizeof(*fds));
+	while (args[n] && n < ARGS_MAX) {
 		argv[n + 1] = args[n];
 		n++;
 	}
-	r = run_and_read(env, argv, fds, n_fds, &report, err);
+	int r = run_and_read(env, &run, &report, err);
 	return r < 0 ? r : decode(&report, ret, err);
 }

@@ -33,14 +33,18 @@ struct report {
 
 void report_done(struct report *r);
 
+/* helper_feed_fn - gives the running helper its input; an error of this is what helper_run() returns */
+typedef int helper_feed_fn(void *data, struct vial_err *err);
+
 /**
  * helper_run() - run vial-unpack once
  * @args:	NULL-terminated, without the program's name
  * @fds:	what it gets besides the report
+ * @feed:	called once it runs; may be NULL
  * @ret:	zeroed first; end with report_done() in any case
  * The helper's own message comes back as the error, made printable.
  */
 int helper_run(const struct image_env *env, char *const *args, const struct jail_fd *fds, size_t n_fds,
-	       struct report *ret, struct vial_err *err);
+	       helper_feed_fn *feed, void *feed_data, struct report *ret, struct vial_err *err);
 
 #endif

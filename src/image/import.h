@@ -13,4 +13,10 @@
  */
 int import_archive(const struct image_env *env, int fd, const char *name, struct source_root *ret, struct vial_err *err);
 
+/* import_dir() - the tree below @dirfd; parameters as above */
+int import_dir(const struct image_env *env, int dirfd, const char *name, struct source_root *ret, struct vial_err *err);
+
+/* import_layout() - OCI image layout in @dirfd, whose index.json is open as @index_fd */
+int import_layout(const struct image_env *env, int dirfd, int index_fd, struct source_root *ret, struct vial_err *err);
+
 #endif

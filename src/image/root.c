@@ -94,7 +94,7 @@ static int merge(const struct image_env *env, struct source_root *r, struct vial
 	snprintf(n, sizeof(n), "%zu", r->n_layers);
 	snprintf(uuid, sizeof(uuid), "%.32s", r->key);
 	char *args[] = { (char[]){ "merge" }, n, uuid, NULL };
-	e = helper_run(env, args, fds, trees.n + 1, &report, err);
+	e = helper_run(env, args, fds, trees.n + 1, NULL, NULL, &report, err);
 	if (e < 0)
 		return e;
 	meta_path(path, r->key);

@@ -14,10 +14,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "image/bundle.h"
+#include "image/config.h"
+#include "image/dirstream.h"
 #include "image/erofs.h"
 #include "image/image.h"
 #include "image/limits.h"
@@ -26,6 +30,7 @@
 #include "image/stream.h"
 #include "image/tar.h"
 #include "image/treefile.h"
+#include "jail/jail.h"
 #include "wire/tlv.h"
 
 static inline void stream_freep(struct stream **s)
@@ -86,6 +91,181 @@ static int run_tar(char **args, struct buf *report, struct vial_err *err)
 static int run_layer(char **args, struct buf *report, struct vial_err *err)
 {
 	return import_tar(args, true, report, err);
+}
+
+/* dir: a stream of image/walk.h */
+static int run_dir(char **args _unused_, struct buf *report, struct vial_err *err)
+{
+	_cleanup_(layer_done) struct layer l = { 0 };
+	uint8_t digest[SHA256_SIZE];
+	int r = layer_init(&l, UNPACK_FD_OUT, UNPACK_FD_TREE, err);
+
+	if (r == 0)
+		r = dirstream_read(UNPACK_FD_IN, &l, digest, err);
+	if (r == 0)
+		r = layer_finish(&l, err);
+	if (r < 0)
+		return r;
+	tlv_put(report, REPORT_PLAIN_DIGEST, digest, sizeof(digest));
+	tlv_put_u64(report, REPORT_DATA_BYTES, l.data.pos);
+	return 0;
+}
+
+/* inflate: the input's plain bytes to the output */
+static int run_inflate(char **args _unused_, struct buf *report, struct vial_err *err)
+{
+	_cleanup_(stream_freep) struct stream *in = NULL;
+	_cleanup_(sink_done) struct sink out;
+	const void *p;
+	ssize_t n;
+	int r;
+
+	sink_init(&out, UNPACK_FD_OUT);
+	r = stream_open(UNPACK_FD_IN, 0, UINT64_MAX, &in, err);
+	if (r < 0)
+		return r;
+	while ((n = stream_next(in, &p, err)) > 0)
+		sink_write(&out, p, (size_t)n);
+	if (n < 0)
+		return (int)n;
+	r = sink_finish(&out);
+	if (r < 0)
+		return err_sys(err, r, "write the unpacked archive");
+	tlv_put_u64(report, REPORT_DATA_BYTES, out.pos);
+	return 0;
+}
+
+/* Name of this machine's architecture in image configs (Go's GOARCH). */
+static const char *host_arch(void)
+{
+	static const struct {
+		const char *machine, *arch;
+	} names[] = { { "x86_64", "amd64" }, { "aarch64", "arm64" } };
+	static struct utsname u;
+
+	if (uname(&u) < 0)
+		return "unknown";
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(u.machine, names[i].machine) == 0)
+			return names[i].arch;
+	return u.machine;
+}
+
+static void report_image(const struct oci_image *image, struct buf *report)
+{
+	_cleanup_buf_ struct buf config = { .limit = IMAGE_REPORT_MAX };
+
+	config_encode(&image->config, &config);
+	report->failed = report->failed || !buf_ok(&config);
+	tlv_put_u32(report, REPORT_KIND, KIND_IMAGE);
+	tlv_put(report, REPORT_IMAGE_DIGEST, image->digest, sizeof(image->digest));
+	tlv_put(report, REPORT_CONFIG, config.data, config.len);
+}
+
+static void report_layer(const struct oci_layer *l, uint64_t offset, uint64_t bytes, struct buf *report)
+{
+	_cleanup_buf_ struct buf b = { 0 };
+
+	tlv_put(&b, LAYER_DIFF_ID, l->diff_id, sizeof(l->diff_id));
+	if (l->has_blob)
+		tlv_put(&b, LAYER_BLOB, l->blob, sizeof(l->blob));
+	tlv_put_u64(&b, LAYER_OFFSET, offset);
+	tlv_put_u64(&b, LAYER_BYTES, bytes);
+	report->failed = report->failed || !buf_ok(&b);
+	tlv_put(report, REPORT_LAYER, b.data, b.len);
+}
+
+static int report_archived_layers(const struct bundle *x, const struct oci_image *image, struct buf *report,
+				  struct vial_err *err)
+{
+	char path[16 + SHA256_HEX] = "blobs/sha256/";
+
+	for (size_t i = 0; i < image->n_layers; i++) {
+		const struct oci_layer *l = &image->layers[i];
+		str_hex(l->blob, sizeof(l->blob), path + strlen("blobs/sha256/"));
+		const struct bundle_file *f = bundle_find(x, l->name ? l->name : path);
+		if (!f)
+			return err_set(err, VIAL_E_CORRUPT, "layer %zu ('%.200s') is not in the archive", i + 1,
+				       l->name ? l->name : path);
+		report_layer(l, f->offset, f->bytes, report);
+	}
+	return 0;
+}
+
+static int run_archived_image(struct bundle *x, struct buf *report, struct vial_err *err)
+{
+	_cleanup_(oci_image_done) struct oci_image image = { 0 };
+	struct oci_docs docs = bundle_docs(x);
+	int r = x->kind == BUNDLE_OCI ? oci_read_layout(&docs, host_arch(), &image, err) :
+					 oci_read_docker(&docs, host_arch(), &image, err);
+
+	if (r < 0)
+		return r;
+	report_image(&image, report);
+	return report_archived_layers(x, &image, report, err);
+}
+
+/* archive: what the input is, and the image in it if it is one */
+static int run_archive(char **args _unused_, struct buf *report, struct vial_err *err)
+{
+	_cleanup_(bundle_done) struct bundle x = { 0 };
+	int r = bundle_scan(UNPACK_FD_IN, &x, err);
+
+	if (r < 0)
+		return r;
+	if (x.kind == BUNDLE_OCI || x.kind == BUNDLE_DOCKER)
+		return run_archived_image(&x, report, err);
+	tlv_put_u32(report, REPORT_KIND, x.kind == BUNDLE_COMPRESSED ? KIND_COMPRESSED_IMAGE : KIND_ROOTFS);
+	return 0;
+}
+
+/* struct given - documents of a layout directory: index.json is the input, blobs follow from UNPACK_FD_LAYER on */
+struct given {
+	const char *digests; /* of the blobs, each followed by a comma */
+};
+
+static int read_given(int fd, char **ret, size_t *ret_len, struct vial_err *err)
+{
+	int r = fd_read_all(fd, IMAGE_JSON_MAX, ret, ret_len);
+
+	if (r == -EFBIG)
+		return err_set(err, VIAL_E_LIMIT, "a JSON document is larger than %zu MiB", IMAGE_JSON_MAX / MIB(1));
+	return r < 0 ? err_sys(err, r, "read") : 0;
+}
+
+static int given_file(void *data _unused_, const char *name _unused_, char **ret, size_t *ret_len, struct vial_err *err)
+{
+	return read_given(UNPACK_FD_IN, ret, ret_len, err);
+}
+
+static int given_blob(void *data, const char *hex, char **ret, size_t *ret_len, struct vial_err *err)
+{
+	const struct given *g = data;
+	const char *at = strstr(g->digests, hex);
+
+	if (!at)
+		return OCI_NEED;
+	return read_given(UNPACK_FD_LAYER + (int)((size_t)(at - g->digests) / SHA256_HEX), ret, ret_len, err);
+}
+
+/* layout DIGESTS: a layout directory; asks for the blobs it needs one by one and is then run again */
+static int run_layout(char **args, struct buf *report, struct vial_err *err)
+{
+	_cleanup_(oci_image_done) struct oci_image image = { 0 };
+	struct given given = { .digests = args[0] };
+	struct oci_docs docs = { .data = &given, .file = given_file, .blob = given_blob };
+	int r = oci_read_layout(&docs, host_arch(), &image, err);
+
+	if (r < 0)
+		return r;
+	if (r == OCI_NEED) {
+		tlv_put_str(report, REPORT_NEED, image.need);
+		return 0;
+	}
+	report_image(&image, report);
+	for (size_t i = 0; i < image.n_layers; i++)
+		report_layer(&image.layers[i], 0, image.layers[i].bytes, report);
+	return 0;
 }
 
 /* struct maps - the layers' tree files */
@@ -158,11 +338,20 @@ static const struct {
 } jobs[] = {
 	{ "tar", 2, run_tar },
 	{ "layer", 2, run_layer },
+	{ "dir", 0, run_dir },
+	{ "inflate", 0, run_inflate },
+	{ "archive", 0, run_archive },
+	{ "layout", 1, run_layout },
 	{ "merge", 2, run_merge },
 };
 
 static int run(int argc, char **argv, struct buf *report, struct vial_err *err)
 {
+	/* The loader has done its work: from here on no file can be opened at all. */
+	int r = jail_self(JAIL_UNPACK, NULL, 0, 0, err);
+
+	if (r < 0)
+		return r;
 	for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(jobs); i++)
 		if (strcmp(argv[1], jobs[i].name) == 0 && argc == 2 + jobs[i].n_args)
 			return jobs[i].run(argv + 2, report, err);

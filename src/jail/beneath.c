@@ -2,9 +2,9 @@
 /*
  * Opening a file for a jailed child only where it may look.
  *
- * The path is hostile, the file systems below the prefixes are the host's own. A path is opened first (for reading, without
- * side effects: no device, fifo or terminal is ever opened, see O_PATH below) and judged by where the kernel says it led,
- * not by its text, so neither ".." nor symlinks matter.
+ * The path is hostile, the file systems below the prefixes are the host's own. A path is opened first (for
+ * reading, without side effects: no device, fifo or terminal is ever opened, see O_PATH below) and judged
+ * by where the kernel says it led, not by its text, so neither ".." nor symlinks matter.
  */
 #include <errno.h>
 #include <fcntl.h>

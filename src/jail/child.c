@@ -4,16 +4,17 @@
  *
  * Theory of operation
  *
- * Purpose: give up rights one by one, in the order in which each step still has the rights it needs. The caller may have
- * threads whose locks were copied in whatever state, so only system calls are made here: no allocation, no stdio, no locale.
+ * Purpose: give up rights one by one, in the order in which each step still has the rights it needs. The
+ * caller may have threads whose locks were copied in whatever state, so only system calls are made here: no
+ * allocation, no stdio, no locale.
  * Order and reasons:
- *	session, descriptors	nothing inherited is reachable from here on but what was asked for and our own, CLOEXEC
+ *	session, descriptors	from here on nothing inherited is left but what was asked for and our own
  *	namespaces, root	need the capabilities of the new user namespace (or of root)
  *	rlimits			before the uid changes: root may raise, too
  *	bounding set		needs CAP_SETPCAP, which goes with uid 0
  *	uid, gid		needs CAP_SETUID; after it, going back must fail
  *	capabilities		nothing below needs any
- *	PDEATHSIG		the kernel clears it when credentials change, so only now; then look whether the parent is still there
+ *	PDEATHSIG		the kernel clears it when credentials change; then see if the parent is there
  *	no_new_privs		Landlock and seccomp want it
  *	Landlock		before seccomp, which would refuse it
  *	seccomp			last; from here: sendmsg of the listener, execve, or the report and exit
@@ -85,7 +86,8 @@ static int cloexec_from(int low)
 			unsigned short len;
 			int fd = 0;
 
-			memcpy(&len, buf + at + 16, sizeof(len)); /* struct linux_dirent64: d_reclen, d_type, d_name */
+			memcpy(&len, buf + at + 16,
+			       sizeof(len)); /* struct linux_dirent64: d_reclen, d_type, d_name */
 			for (const char *c = buf + at + 19; *c >= '0' && *c <= '9'; c++)
 				fd = fd * 10 + (*c - '0');
 			if (buf[at + 19] != '.' && fd >= low && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
@@ -97,7 +99,7 @@ static int cloexec_from(int low)
 
 static int close_all_from(int low)
 {
-	/* CLOEXEC rather than closing: our own few must live until execve, which closes them with the rest. */
+	/* CLOEXEC rather than closing: our own few must live until execve. */
 	if (syscall(SYS_close_range, (unsigned int)low, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
 		return 0;
 	return cloexec_from(low);
@@ -151,6 +153,8 @@ static void write_proc(const struct jail_plan *p, const char *path, const char *
 
 static void map_ids(const struct jail_plan *p)
 {
+	/* A non-dumpable caller, as jail_self() makes it, leaves us a /proc/self that belongs to root. */
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	/* An unprivileged process may map its gid only after giving up setgroups. [user_namespaces(7)] */
 	write_proc(p, "/proc/self/setgroups", "deny");
 	write_proc(p, "/proc/self/uid_map", p->uid_map);
@@ -177,7 +181,7 @@ static void drop_uid(const struct jail_plan *p)
 	uid_t u = p->opts->uid, ru, eu, su;
 	gid_t g = p->opts->gid, rg, eg, sg;
 
-	/* Raw calls: glibc's would make all threads of the caller follow, by signals, in a copy that has none. */
+	/* Raw calls: glibc's would signal all threads of the caller to follow; this copy has none. */
 	if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, g, g, g) < 0 ||
 	    syscall(SYS_setresuid, u, u, u) < 0)
 		fail(p, STEP_UID, errno);
@@ -189,7 +193,7 @@ static void drop_uid(const struct jail_plan *p)
 
 static void drop_bounding(const struct jail_plan *p)
 {
-	/* Without CAP_SETPCAP there is nothing to give up: no_new_privs keeps the bounding set from ever mattering. */
+	/* Without CAP_SETPCAP nothing is to be given up: no_new_privs makes the bounding set irrelevant. */
 	for (int cap = 0; cap <= p->cap_last; cap++)
 		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EPERM)
 			fail(p, STEP_CAPS, errno);
@@ -229,8 +233,9 @@ static void send_listener(const struct jail_plan *p, int fd)
 		char room[CMSG_SPACE(sizeof(int))];
 	} control = { 0 };
 	struct iovec iov = { &r, sizeof(r) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-			      .msg_controllen = sizeof(control) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 
 	c->cmsg_level = SOL_SOCKET;

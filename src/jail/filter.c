@@ -16,12 +16,12 @@ struct filter {
 	size_t len;
 };
 
-#define FILTER(name)                                  \
-	{                                             \
+#define FILTER(name)                                   \
+	{                                              \
 		(name), sizeof(name) / sizeof(*(name)) \
 	}
-#define PROFILE(name)                                                                                  \
-	{                                                                                              \
+#define PROFILE(name)                                                                                       \
+	{                                                                                                   \
 		FILTER(filter_##name##_self), FILTER(filter_##name##_spawn), FILTER(filter_##name##_notify) \
 	}
 

@@ -24,7 +24,7 @@
 #define FS_READ_FILE (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE)
 #define FS_READ	     (FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 /* rights that a rule for something else than a directory may have */
-#define FS_FILE (FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
+#define FS_FILE	 (FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
 #define FS_NODES (LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK)
 
 /* first 8 bytes: ABI 1; 16: ABI 4; 24: ABI 6 */
@@ -73,7 +73,8 @@ static int allow(int ruleset, int abi, const char *path, bool write)
 		rights |= FS_IOCTL_DEV;
 	if (!S_ISDIR(st.st_mode))
 		rights &= FS_FILE;
-	struct landlock_path_beneath_attr rule = { .allowed_access = rights & fs_rights(abi), .parent_fd = fd };
+	struct landlock_path_beneath_attr rule = { .allowed_access = rights & fs_rights(abi),
+						   .parent_fd = fd };
 	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
 		return -errno;
 	return 0;

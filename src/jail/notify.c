@@ -4,13 +4,15 @@
  *
  * Theory of operation
  *
- * Purpose: the child's filter turns open, openat, creat and execve into requests. We read the path out of the child's
- * memory, ask the owner's decision function, and put *our* descriptor into the child as the call's result.
- * Why this is no race: the child may change the path in its memory whenever it likes, but what it gets is the file that the
- * decision function opened from our copy. Only execve is let through to the kernel (CONTINUE), and only as often as
- * the owner says: once, before any hostile byte has been read.
- * Hostile: every byte of the request's memory; the child may also die or be signalled at any point: its request then vanishes
- * (ENOENT), which is checked after reading so that a recycled pid's memory is never believed.
+ * Purpose: the child's filter turns open, openat, creat and execve into requests. We read the path out of
+ * the child's memory, ask the owner's decision function, and put *our* descriptor into the child as the
+ * call's result.
+ * Why this is no race: the child may change the path in its memory whenever it likes, but what it gets is
+ * the file that the decision function opened from our copy. Only execve is let through to the kernel
+ * (CONTINUE), and only as often as the owner says: once, before any hostile byte has been read.
+ * Hostile: every byte of the request's memory; the child may also die or be signalled at any point: its
+ * request then vanishes (ENOENT), which is checked after reading so that a recycled pid's memory is never
+ * believed.
  * Limits: PATH_MAX bytes of path. References: seccomp_unotify(2).
  */
 #include <errno.h>
@@ -77,7 +79,7 @@ static int read_path(pid_t pid, uint64_t addr, char path[PATH_MAX])
 /* struct opening - where the arguments of the open family are */
 struct opening {
 	int nr;
-	int dir_arg;   /* -1: none */
+	int dir_arg; /* -1: none */
 	int path_arg;
 	int flags_arg; /* -1: creat's */
 };
@@ -122,7 +124,8 @@ static int give(int fd, uint64_t id, int file, int flags)
 	return reply(fd, id, -errno, 0, 0);
 }
 
-static int answer_open(int fd, const struct seccomp_notif *n, const struct opening *o, jail_open_fn *fn, void *data)
+static int answer_open(int fd, const struct seccomp_notif *n, const struct opening *o, jail_open_fn *fn,
+		       void *data)
 {
 	char path[PATH_MAX];
 	int flags = o->flags_arg < 0 ? O_CREAT | O_WRONLY | O_TRUNC : (int)n->data.args[o->flags_arg];
@@ -141,7 +144,8 @@ static int answer_open(int fd, const struct seccomp_notif *n, const struct openi
 	return give(fd, n->id, file, flags);
 }
 
-static int answer(int fd, const struct seccomp_notif *n, jail_open_fn *fn, void *data, unsigned int *execs_left)
+static int answer(int fd, const struct seccomp_notif *n, jail_open_fn *fn, void *data,
+		  unsigned int *execs_left)
 {
 	const struct opening *o = opening_of(n->data.nr);
 

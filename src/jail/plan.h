@@ -9,11 +9,11 @@
 
 #include "jail/jail.h"
 
-#define JAIL_FDS_MAX	 64
+#define JAIL_FDS_MAX	 160 /* vial-unpack gets one for each layer of an image */
 #define JAIL_PATHS_MAX	 64
 #define JAIL_RLIMITS_MAX 16
 
-#define JAIL_BIND_PATH	 1024 /* longest path that can be shown in a root of its own */
+#define JAIL_BIND_PATH 1024 /* longest path that can be shown in a root of its own */
 
 /* struct jail_bind - one tree of the child's root directory */
 struct jail_bind {
@@ -31,7 +31,7 @@ struct jail_root {
 /* enum jail_step - where the child was when it failed; step_names in spawn.c */
 enum jail_step {
 	STEP_FDS,
-	STEP_NAMESPACES, /* this and the next: the host may refuse them, the parent then starts again without */
+	STEP_NAMESPACES, /* this and the next: if the host refuses, the parent starts again without */
 	STEP_ROOT,
 	STEP_RLIMITS,
 	STEP_UID,
@@ -112,7 +112,8 @@ bool filter_notify_available(void);
  * @paths:	@n allowed hierarchies; a read-only one that does not exist is skipped
  * @program:	file that may be executed, with its ELF interpreter; NULL for none
  * @scope_signals: from ABI 6 also refuse signals to processes outside
- * Return: fd, -EOPNOTSUPP or -ENOSYS if the kernel has no Landlock, other -errno with @ret_bad the path at fault.
+ * Return: fd, -EOPNOTSUPP or -ENOSYS if the kernel has no Landlock, other -errno with @ret_bad the path at
+ * fault.
  */
 int landlock_ruleset(const struct jail_path *paths, size_t n, const char *program, bool scope_signals,
 		     const char **ret_bad);

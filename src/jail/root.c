@@ -4,10 +4,13 @@
  *
  * Theory of operation
  *
- * Purpose: the same promise as Landlock's, by other means: either alone suffices. Also hides names (stat is no Landlock right).
- * Parent: root_plan() turns the wanted paths into a list of binds. Child, in its new mount namespace, with system calls only:
- *	clone each tree, read-only and nosuid, still by its name in the old root; mount a tmpfs over /proc (a directory that is
- *	always there); make mount points, attach the clones; seal the tmpfs; pivot into it; detach the old root.
+ * Purpose: the same promise as Landlock's, by other means: either alone suffices. Also hides names (stat is
+ * no Landlock right).
+ * Parent: root_plan() turns the wanted paths into a list of binds. Child, in its new mount namespace, with
+ * system calls only:
+ *	clone each tree, read-only and nosuid, still by its name in the old root; mount a tmpfs over /proc (a
+ *	directory that is always there); make mount points, attach the clones; seal the tmpfs; pivot into it;
+ *	detach the old root.
  * Order of binds: outer before inner; what an earlier one shows already is left out.
  */
 #include <errno.h>
@@ -41,7 +44,8 @@
 
 static bool plain(const char *path)
 {
-	return path[0] == '/' && !strstr(path, "/../") && !strstr(path, "/./") && strlen(path) < JAIL_BIND_PATH;
+	return path[0] == '/' && !strstr(path, "/../") && !strstr(path, "/./") &&
+	       strlen(path) < JAIL_BIND_PATH;
 }
 
 static bool shown(const struct jail_root *r, const char *path, bool write)
@@ -73,30 +77,32 @@ static int add(struct jail_root *r, const char *path, bool write)
 	if (r->n == ARRAY_SIZE(r->binds) || strlen(path) >= JAIL_BIND_PATH || strcmp(path, "/") == 0)
 		return -E2BIG;
 	struct jail_bind *b = &r->binds[r->n++];
-	strcpy(b->path, path);
+	memcpy(b->path, path, strlen(path) + 1);
 	b->write = write;
 	b->dir = S_ISDIR(st.st_mode);
 	b->dev = S_ISCHR(st.st_mode);
 	return 0;
 }
 
-static int by_length(const void *a, const void *b)
+/* outer_first() - shorter paths before longer ones; a handful of them, so by insertion */
+static void outer_first(const struct jail_opts *o, const struct jail_path *sorted[JAIL_PATHS_MAX])
 {
-	size_t x = strlen((*(const struct jail_path *const *)a)->path);
-	size_t y = strlen((*(const struct jail_path *const *)b)->path);
+	for (size_t i = 0; i < o->n_paths; i++) {
+		size_t at = i;
 
-	return (x > y) - (x < y);
+		for (; at > 0 && strlen(sorted[at - 1]->path) > strlen(o->paths[i].path); at--)
+			sorted[at] = sorted[at - 1];
+		sorted[at] = &o->paths[i];
+	}
 }
 
 int root_plan(struct jail_root *r, const struct jail_opts *o)
 {
-	const struct jail_path *sorted[JAIL_PATHS_MAX];
+	const struct jail_path *sorted[JAIL_PATHS_MAX] = { NULL };
 	char interp[256];
 
 	r->n = 0;
-	for (size_t i = 0; i < o->n_paths; i++)
-		sorted[i] = &o->paths[i];
-	qsort(sorted, o->n_paths, sizeof(sorted[0]), by_length);
+	outer_first(o, sorted);
 	for (size_t i = 0; i < o->n_paths; i++) {
 		int rc = add(r, sorted[i]->path, sorted[i]->write);
 		if (rc < 0)
@@ -131,7 +137,7 @@ static int make_point(int root, const struct jail_bind *b)
 {
 	char path[JAIL_BIND_PATH];
 
-	strcpy(path, b->path + 1);
+	memcpy(path, b->path + 1, strlen(b->path));
 	for (char *p = path; (p = strchr(p, '/')); *p++ = '/') {
 		*p = '\0';
 		if (mkdirat(root, path, 0755) < 0 && errno != EEXIST)
@@ -159,15 +165,15 @@ static int pivot(int root)
 	if (syscall(SYS_mount_setattr, root, "", AT_EMPTY_PATH, &seal, sizeof(seal)) < 0)
 		return -errno;
 	/* The old root lands on top of the new one, from where it is taken away. [pivot_root(2)] */
-	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || syscall(SYS_umount2, ".", MNT_DETACH_) < 0 ||
-	    chdir("/") < 0)
+	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+	    syscall(SYS_umount2, ".", MNT_DETACH_) < 0 || chdir("/") < 0)
 		return -errno;
 	return 0;
 }
 
 int root_enter(const struct jail_root *r)
 {
-	int tree[ARRAY_SIZE(r->binds)];
+	int tree[ARRAY_SIZE(r->binds)] = { 0 };
 
 	if (syscall(SYS_mount, NULL, "/", NULL, MS_REC_ | MS_PRIVATE_, NULL) < 0)
 		return -errno;
@@ -176,7 +182,8 @@ int root_enter(const struct jail_root *r)
 		if (tree[i] < 0)
 			return tree[i];
 	}
-	if (syscall(SYS_mount, "tmpfs", "/proc", "tmpfs", MS_NOSUID_ | MS_NODEV_ | MS_NOEXEC_, "size=64k,nr_inodes=1k,mode=755") < 0)
+	if (syscall(SYS_mount, "tmpfs", "/proc", "tmpfs", MS_NOSUID_ | MS_NODEV_ | MS_NOEXEC_,
+		    "size=64k,nr_inodes=1k,mode=755") < 0)
 		return -errno;
 	int root = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)

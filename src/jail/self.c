@@ -10,11 +10,11 @@
 #include "base/mem.h"
 #include "jail/plan.h"
 
-static int lock_files(enum jail_profile profile, const struct jail_path *paths, size_t n, unsigned int without,
-		      struct vial_err *err)
+static int lock_files(enum jail_profile profile, const struct jail_path *paths, size_t n,
+		      unsigned int without, struct vial_err *err)
 {
 	const char *bad = NULL;
-	/* A signal scope would keep the monitor from ending its children: they are outside, having started before. */
+	/* A signal scope would keep the monitor from ending its children: they started before, so outside. */
 	bool scope_signals = profile != JAIL_MONITOR;
 	_cleanup_fd_ int ruleset = -EOPNOTSUPP;
 

@@ -5,15 +5,16 @@
  * Theory of operation
  *
  * Purpose: prepare all that needs memory or may fail in interesting ways, clone, and wait for the outcome.
- * Clone: raw, like fork, with CLONE_PIDFD and the namespaces. glibc's fork would run the atfork handlers of whatever
- * program loaded us. CLONE_VM is not used although it is faster: changing the uid of a child that shares memory makes
- * the parent non-dumpable. Without @notify, CLONE_VFORK: the parent sleeps until execve or exit, so success does not
- * depend on the report socket's end of file (another thread's forked child may hold a copy of it).
- * With @notify the child's own execve waits for its supervisor, which is us: we answer it here, once, and the caller
- * answers everything after.
- * Signals are blocked over the clone: a handler of the caller must not run in the child.
- * Host refuses namespaces: clone fails (EPERM, ENOSPC, EUSERS, EINVAL), or the child fails in one of the namespace steps
- * (AppArmor on Ubuntu gives the namespace but no rights in it). Either way we start over without.
+ * Clone: raw, like fork, with CLONE_PIDFD and the namespaces. glibc's fork would run the atfork handlers of
+ * whatever program loaded us. CLONE_VM is not used although it is faster: changing the uid of a child that
+ * shares memory makes the parent non-dumpable. Without @notify, CLONE_VFORK: the parent sleeps until execve
+ * or exit, so success does not depend on the report socket's end of file (another thread's forked child may
+ * hold a copy of it). With @notify the child's own execve waits for its supervisor, which is us: we answer
+ * it here, once, and the caller answers everything after. Signals are blocked over the clone: a handler of
+ * the caller must not run in the child.
+ * Host refuses namespaces: clone fails (EPERM, ENOSPC, EUSERS, EINVAL), or the child fails in one of the
+ * namespace steps (AppArmor on Ubuntu gives the namespace but no rights in it). Either way we start over
+ * without.
  * Limits: JAIL_FDS_MAX, JAIL_PATHS_MAX, JAIL_RLIMITS_MAX.
  */
 #include <errno.h>
@@ -37,18 +38,12 @@
 #include "jail/plan.h"
 
 static const char *const step_names[N_STEPS] = {
-	[STEP_FDS] = "descriptors",
-	[STEP_NAMESPACES] = "namespaces",
-	[STEP_ROOT] = "root directory",
-	[STEP_RLIMITS] = "resource limits",
-	[STEP_UID] = "change user",
-	[STEP_CAPS] = "drop capabilities",
-	[STEP_PARENT] = "parent has gone",
-	[STEP_NNP] = "no_new_privs",
-	[STEP_LANDLOCK] = "landlock",
-	[STEP_SECCOMP] = "seccomp",
-	[STEP_LISTENER] = "seccomp listener",
-	[STEP_EXEC] = "execute",
+	[STEP_FDS] = "descriptors",	      [STEP_NAMESPACES] = "namespaces",
+	[STEP_ROOT] = "root directory",	      [STEP_RLIMITS] = "resource limits",
+	[STEP_UID] = "change user",	      [STEP_CAPS] = "drop capabilities",
+	[STEP_PARENT] = "parent has gone",    [STEP_NNP] = "no_new_privs",
+	[STEP_LANDLOCK] = "landlock",	      [STEP_SECCOMP] = "seccomp",
+	[STEP_LISTENER] = "seccomp listener", [STEP_EXEC] = "execute",
 };
 
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
@@ -58,7 +53,7 @@ struct start {
 	struct jail_plan plan;
 	struct vial_err *err;
 	char *real_path; /* of a program not given by an absolute path */
-	int sock; /* our end */
+	int sock;	 /* our end */
 	int listener;
 	pid_t pid;
 	int pidfd;
@@ -89,18 +84,20 @@ static int lacks(struct start *s, unsigned int bit, const char *what)
 	s->missing |= bit;
 	if (!s->plan.opts->strict)
 		return 0;
-	return err_set(s->err, VIAL_E_UNSUPPORTED, "start %s: this host gives no %s (--strict refuses to go on without)",
+	return err_set(s->err, VIAL_E_UNSUPPORTED,
+		       "start %s: this host gives no %s (--strict refuses to go on without)",
 		       s->plan.opts->path, what);
 }
 
 static int check(const struct jail_opts *o, struct vial_err *err)
 {
 	if (o->n_fds > JAIL_FDS_MAX || o->n_paths > JAIL_PATHS_MAX || o->n_rlimits > JAIL_RLIMITS_MAX)
-		return err_set(err, VIAL_E_INVALID, "start %s: too many descriptors, paths or limits", o->path);
+		return err_set(err, VIAL_E_INVALID, "start %s: too many descriptors, paths or limits",
+			       o->path);
 	for (size_t i = 0; i < o->n_fds; i++)
 		if (o->fds[i].fd < 0 || o->fds[i].as < 0 || o->fds[i].as > 1023)
-			return err_set(err, VIAL_E_INVALID, "start %s: bad descriptor %d as %d", o->path, o->fds[i].fd,
-				       o->fds[i].as);
+			return err_set(err, VIAL_E_INVALID, "start %s: bad descriptor %d as %d", o->path,
+				       o->fds[i].fd, o->fds[i].as);
 	if ((o->uid == (uid_t)-1) != (o->gid == (gid_t)-1))
 		return err_set(err, VIAL_E_INVALID, "start %s: uid and gid go together", o->path);
 	if ((unsigned int)o->profile > JAIL_UNPACK_DIR)
@@ -134,7 +131,8 @@ static int prepare_filter(struct start *s)
 		return lacks(s, JAIL_NO_SECCOMP, "seccomp");
 	s->plan.notify = o->notify && !(s->missing & JAIL_NO_NOTIFY);
 	free(s->plan.prog);
-	s->plan.prog = filter_copy(o->profile, s->plan.notify ? FILTER_NOTIFY : FILTER_SPAWN, &s->plan.prog_len);
+	s->plan.prog =
+		filter_copy(o->profile, s->plan.notify ? FILTER_NOTIFY : FILTER_SPAWN, &s->plan.prog_len);
 	if (!s->plan.prog)
 		return sys_fail(s, -ENOMEM, "seccomp");
 	return 0;
@@ -146,7 +144,8 @@ static int prepare_notify(struct start *s)
 
 	if (!o->notify)
 		return 0;
-	if (o->profile == JAIL_NONE || (o->without & (JAIL_NO_NOTIFY | JAIL_NO_SECCOMP)) || !filter_notify_available())
+	if (o->profile == JAIL_NONE || (o->without & (JAIL_NO_NOTIFY | JAIL_NO_SECCOMP)) ||
+	    !filter_notify_available())
 		return lacks(s, JAIL_NO_NOTIFY, "seccomp user notification");
 	return 0;
 }
@@ -248,9 +247,14 @@ static int clone_child(struct start *s)
 	return 0;
 }
 
+int jail_kill(int pidfd)
+{
+	return syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 ? -errno : 0;
+}
+
 static void reap(struct start *s)
 {
-	syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+	jail_kill(s->pidfd);
 	while (waitpid(s->pid, NULL, __WALL) < 0 && errno == EINTR)
 		;
 	fd_close(&s->pidfd);
@@ -320,8 +324,9 @@ static int outcome(struct start *s, struct jail_report *ret)
 	int rc = s->plan.notify ? await_notified(s, ret) : hear(s, ret);
 
 	/*
-	 * After CLONE_VFORK, nothing to hear means execve, or a child that was killed on its way. The two cannot be told apart
-	 * (the program may have ended already), and need not be: the caller watches its pidfd anyway.
+	 * After CLONE_VFORK, nothing to hear means execve, or a child that was killed on its way. The two
+	 * cannot be told apart (the program may have ended already), and need not be: the caller watches
+	 * its pidfd anyway.
 	 */
 	return rc == -EAGAIN ? 0 : rc;
 }
@@ -400,11 +405,9 @@ int jail_spawn(const struct jail_opts *o, struct jail_child *ret, struct vial_er
 	while (rc == 1);
 	if (rc < 0)
 		return rc;
-	*ret = (struct jail_child){
-		.pid = s.pid,
-		.pidfd = take_fd(s.pidfd),
-		.notify_fd = take_fd(s.listener),
-		.missing = s.missing,
-	};
+	ret->pid = s.pid;
+	ret->pidfd = take_fd(s.pidfd);
+	ret->notify_fd = take_fd(s.listener);
+	ret->missing = s.missing;
 	return 0;
 }

@@ -220,7 +220,8 @@ static int decode_data(struct decoder *d, pb_istream_t *s, uint32_t lo, uint32_t
 	return 0;
 }
 
-static int decode_credit(struct decoder *d, pb_istream_t *s, uint32_t lo, uint32_t hi, struct agent_credit *ret)
+static int decode_credit(struct decoder *d, pb_istream_t *s, uint32_t lo, uint32_t hi,
+			 struct agent_credit *ret)
 {
 	vial_agent_v1_Credit pb = vial_agent_v1_Credit_init_zero;
 	int r = decode(d, s, vial_agent_v1_Credit_fields, &pb);

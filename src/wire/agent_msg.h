@@ -15,18 +15,18 @@
 #define AGENT_MAGIC	  "vial-agent"
 #define AGENT_VERSION_MIN 1
 #define AGENT_VERSION_MAX 1
-#define AGENT_PORT	  1024		   /* vsock */
-#define AGENT_PORT_NAME	  "vial.agent.0"   /* virtio-serial */
+#define AGENT_PORT	  1024		 /* vsock */
+#define AGENT_PORT_NAME	  "vial.agent.0" /* virtio-serial */
 
-#define AGENT_WINDOW	   (256 * 1024)    /* credit granted at the start, each stream */
-#define AGENT_DATA_MAX	   (32 * 1024)	   /* most bytes in one Data message */
-#define AGENT_ARGS_MAX	   65536	   /* argv and env entries each */
-#define AGENT_RLIMITS_MAX  16
-#define AGENT_TEXT_MAX	   400		   /* Failed.message */
-#define AGENT_PATH_MAX	   4096		   /* cwd, console_shell */
-#define AGENT_USER_MAX	   512		   /* Exec.user */
-#define AGENT_ENTROPY_MAX  256
-#define AGENT_NAME_MAX	   64 /* hello.magic, hostname, machine_id, disk serials, file system type */
+#define AGENT_WINDOW	  (256 * 1024) /* credit granted at the start, each stream */
+#define AGENT_DATA_MAX	  (32 * 1024)  /* most bytes in one Data message */
+#define AGENT_ARGS_MAX	  65536	       /* argv and env entries each */
+#define AGENT_RLIMITS_MAX 16
+#define AGENT_TEXT_MAX	  400  /* Failed.message */
+#define AGENT_PATH_MAX	  4096 /* cwd, console_shell */
+#define AGENT_USER_MAX	  512  /* Exec.user */
+#define AGENT_ENTROPY_MAX 256
+#define AGENT_NAME_MAX	  64 /* hello.magic, hostname, machine_id, disk serials, file system type */
 
 enum agent_stream { AGENT_STDIN = 0, AGENT_STDOUT = 1, AGENT_STDERR = 2 };
 

@@ -11,9 +11,9 @@
 
 #include "base/str.h"
 
-#define FRAME_HEADER	 4
-#define FRAME_MAX	 MIB(1)	 /* every frame but the two below */
-#define FRAME_MAX_EXEC	 MIB(16) /* a frame that carries an exec request */
+#define FRAME_HEADER   4
+#define FRAME_MAX      MIB(1)  /* every frame but the two below */
+#define FRAME_MAX_EXEC MIB(16) /* a frame that carries an exec request */
 
 /**
  * struct frame_in - splits a byte stream into frames

@@ -33,7 +33,8 @@
 #define HELLO_SIZE  MARKER_SIZE
 
 _Static_assert(sizeof(LINK_MAGIC) - 1 == LINK_MAGIC_SIZE, "16 bytes");
-_Static_assert(LINK_MAGIC_SIZE + LINK_KEY_SIZE == MARKER_SIZE && LINK_MAGIC_SIZE + LINK_EPOCH_SIZE == MARKER_SIZE,
+_Static_assert(LINK_MAGIC_SIZE + LINK_KEY_SIZE == MARKER_SIZE &&
+		       LINK_MAGIC_SIZE + LINK_EPOCH_SIZE == MARKER_SIZE,
 	       "marker is magic and key, or magic and epoch");
 
 enum state { WAIT, RECORD, PACKETS };

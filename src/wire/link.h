@@ -40,7 +40,7 @@
 #include "base/attr.h"
 
 /* Starts a RESET and a HELLO record; 16 bytes, of which the first is no packet's type. */
-#define LINK_MAGIC "\xf5vial-link\x01\xa7\x1c\xe3\x9b\r"
+#define LINK_MAGIC	"\xf5vial-link\x01\xa7\x1c\xe3\x9b\r"
 #define LINK_MAGIC_SIZE 16
 #define LINK_HEADER	8
 #define LINK_CHUNK	(32 * 1024 - LINK_HEADER) /* a guest's write to virtio-serial is cut at 32 KiB */

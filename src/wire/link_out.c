@@ -155,7 +155,8 @@ static size_t fill(struct link_block *b, const uint8_t *p, size_t n)
 }
 
 /* A list of new blocks for @n bytes; -ENOMEM leaves nothing behind. */
-static int make_blocks(const uint8_t *p, size_t n, struct link_block **ret_first, struct link_block **ret_last)
+static int make_blocks(const uint8_t *p, size_t n, struct link_block **ret_first,
+		       struct link_block **ret_last)
 {
 	struct link_block *first = NULL, *last = NULL;
 

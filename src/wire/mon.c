@@ -228,8 +228,8 @@ int mon_msg_put(struct buf *out, const struct mon_msg *m)
 	case MON_RESIZE:
 		return put(out, m->type, (uint32_t[]){ m->resize.rows, m->resize.cols }, 2, none);
 	case MON_STARTED:
-		return put(out, m->type, (uint32_t[]){ m->started.pid, m->started.window }, m->started.pid ? 2 : 0,
-			   none);
+		return put(out, m->type, (uint32_t[]){ m->started.pid, m->started.window },
+			   m->started.pid ? 2 : 0, none);
 	case MON_EXITED:
 		return put(out, m->type, (uint32_t[]){ m->exited.code, m->exited.signal, m->exited.flags }, 3,
 			   none);

@@ -40,11 +40,11 @@ enum mon_type {
 	MON_STOP = 8,	   /* body: le32 ms to wait for a clean power-off before the kill */
 	MON_PING = 9,	   /* answered by MON_DONE */
 	/* monitor to client */
-	MON_STARTED = 32, /* exec: le32 guest pid, le32 window for stdin; launch: no body */
-	MON_OUTPUT = 33,  /* body: le32 stream, 1..AGENT_DATA_MAX bytes */
-	MON_EXITED = 34,  /* body: le32 code, le32 signal, le32 flags MON_F_*; the last message */
-	MON_ERROR = 35,	  /* body: le32 VIAL_E_* (as int32), le32 errno, text; the last message */
-	MON_DONE = 36,	  /* a control request succeeded; no body */
+	MON_STARTED = 32,      /* exec: le32 guest pid, le32 window for stdin; launch: no body */
+	MON_OUTPUT = 33,       /* body: le32 stream, 1..AGENT_DATA_MAX bytes */
+	MON_EXITED = 34,       /* body: le32 code, le32 signal, le32 flags MON_F_*; the last message */
+	MON_ERROR = 35,	       /* body: le32 VIAL_E_* (as int32), le32 errno, text; the last message */
+	MON_DONE = 36,	       /* a control request succeeded; no body */
 	MON_STDIN_CLOSED = 37, /* nobody reads the command's stdin any more */
 	MON_CONSOLE = 38,      /* life line: bytes of the serial console, when asked for */
 };
@@ -53,8 +53,8 @@ enum { MON_F_TIMED_OUT = 1, MON_F_OOM = 2 };
 
 /* TLV tags of MON_EXEC */
 enum {
-	MON_X_ARG = 1,	   /* repeated, in order */
-	MON_X_ENV = 2,	   /* repeated */
+	MON_X_ARG = 1, /* repeated, in order */
+	MON_X_ENV = 2, /* repeated */
 	MON_X_CWD = 3,
 	MON_X_USER = 4,
 	MON_X_TTY = 5,	   /* le32 rows << 16 | cols */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One attack, tried from inside a jail (or outside, to see that it works there).
- *	attack <profile to lock itself into, 0: none> <bits to leave out> <name> <victim pid> <argument> <own directory>
- * Exit status: 0 it worked, 1 refused, 2 usage, 3 the jail could not be set up. Dying of SIGSYS counts as refused, too.
+ *	attack <profile to enter, 0: none> <bits to leave out> <name> <victim pid> <argument> <own directory>
+ * Exit status: 0 it worked, 1 refused, 2 usage, 3 the jail could not be set up. Dying of SIGSYS counts as
+ * refused, too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -284,7 +285,9 @@ static bool load_module(void)
 
 static bool load_bpf(void)
 {
-	union bpf_attr attr = { .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1 };
+	union bpf_attr attr = {
+		.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1
+	};
 
 	return syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr)) >= 0;
 }
@@ -320,7 +323,9 @@ static bool add_keyring(void)
 
 static bool perf_event(void)
 {
-	struct perf_event_attr attr = { .type = PERF_TYPE_SOFTWARE, .size = sizeof(attr), .exclude_kernel = 1 };
+	struct perf_event_attr attr = { .type = PERF_TYPE_SOFTWARE,
+					.size = sizeof(attr),
+					.exclude_kernel = 1 };
 
 	return syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0) >= 0;
 }
@@ -339,7 +344,8 @@ static bool user_fault(void)
 
 static bool exec_memory(void)
 {
-	return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED;
+	return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
+	       MAP_FAILED;
 }
 
 static bool exec_protect(void)
@@ -374,7 +380,7 @@ static bool dumpable(void)
 }
 
 #ifdef __x86_64__
-/* The 32-bit entry: other numbers, which a filter for one architecture only would misread. 20 is getpid there. */
+/* The 32-bit entry has other numbers, which a careless filter misreads. 20 is getpid there. */
 static bool call_ia32(void)
 {
 	long rc;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * qemu-system in its profile, used as the engine uses it: blockdevs over /dev/fdset (raw, qcow2 made inside, vmdk), a
- * memory file that QEMU wants read-write and gets read-only, migration out and in by descriptor. Needs no guest: firmware is
- * enough to touch the disks.
+ * qemu-system in its profile, used as the engine uses it: blockdevs over /dev/fdset (raw, qcow2 made
+ * inside, vmdk), a memory file that QEMU wants read-write and gets read-only, migration out and in by
+ * descriptor. Needs no guest: firmware is enough to touch the disks.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,8 +29,9 @@
 #define BOX_UID 65500
 #define MEM	"/template"
 
-static const char *const prefixes[] = { "/usr/lib", "/lib", "/lib64", "/usr/share/qemu", "/usr/share/seabios",
-					"/etc/ld.so.cache", NULL };
+static const char *const prefixes[] = {
+	"/usr/lib", "/lib", "/lib64", "/usr/share/qemu", "/usr/share/seabios", "/etc/ld.so.cache", NULL
+};
 
 /* struct vm - one jailed QEMU and what its supervisor hands out */
 struct vm {
@@ -59,7 +60,8 @@ static int decide(void *data, const char *path, int flags)
 /* turn() - wait for either; true when QMP has something */
 static bool turn(struct vm *vm)
 {
-	struct pollfd pfd[2] = { { .fd = vm->qmp, .events = POLLIN }, { .fd = vm->child.notify_fd, .events = POLLIN } };
+	struct pollfd pfd[2] = { { .fd = vm->qmp, .events = POLLIN },
+				 { .fd = vm->child.notify_fd, .events = POLLIN } };
 
 	if (poll(pfd, 2, 20000) <= 0)
 		fail_msg("QEMU says nothing; last: %s", vm->text);
@@ -112,20 +114,50 @@ static int temp_file(off_t size)
 static void start(struct vm *vm, int mem, int raw, int qcow, bool incoming)
 {
 	char *argv[] = {
-		(char *)"qemu-system-x86_64", (char *)"-nodefaults", (char *)"-no-user-config", (char *)"-display", (char *)"none",
-		(char *)"-M", (char *)"q35,memory-backend=m", (char *)"-m", (char *)"64", (char *)"-smp", (char *)"2",
-		(char *)"-accel", (char *)"tcg,tb-size=32,thread=multi", (char *)"-object",
+		(char *)"qemu-system-x86_64",
+		(char *)"-nodefaults",
+		(char *)"-no-user-config",
+		(char *)"-display",
+		(char *)"none",
+		(char *)"-M",
+		(char *)"q35,memory-backend=m",
+		(char *)"-m",
+		(char *)"64",
+		(char *)"-smp",
+		(char *)"2",
+		(char *)"-accel",
+		(char *)"tcg,tb-size=32,thread=multi",
+		(char *)"-object",
 		(char *)"memory-backend-file,id=m,size=64M,share=off,mem-path=" MEM,
-		(char *)"-add-fd", (char *)"fd=4,set=1", (char *)"-add-fd", (char *)"fd=5,set=2",
-		(char *)"-blockdev", (char *)"driver=file,node-name=raw,filename=/dev/fdset/1",
-		(char *)"-blockdev", (char *)"driver=file,node-name=other,filename=/dev/fdset/2,discard=unmap",
-		(char *)"-device", (char *)"virtio-blk-pci,drive=raw,share-rw=on", (char *)"-device", (char *)"virtio-rng-pci",
-		(char *)"-device", (char *)"virtio-serial-pci", (char *)"-chardev", (char *)"socket,id=q,fd=3",
-		(char *)"-mon", (char *)"chardev=q,mode=control", (char *)"-S", incoming ? (char *)"-incoming" : NULL,
-		(char *)"defer", NULL,
+		(char *)"-add-fd",
+		(char *)"fd=4,set=1",
+		(char *)"-add-fd",
+		(char *)"fd=5,set=2",
+		(char *)"-blockdev",
+		(char *)"driver=file,node-name=raw,filename=/dev/fdset/1",
+		(char *)"-blockdev",
+		(char *)"driver=file,node-name=other,filename=/dev/fdset/2,discard=unmap",
+		(char *)"-device",
+		(char *)"virtio-blk-pci,drive=raw,share-rw=on",
+		(char *)"-device",
+		(char *)"virtio-rng-pci",
+		(char *)"-device",
+		(char *)"virtio-serial-pci",
+		(char *)"-chardev",
+		(char *)"socket,id=q,fd=3",
+		(char *)"-mon",
+		(char *)"chardev=q,mode=control",
+		(char *)"-S",
+		incoming ? (char *)"-incoming" : NULL,
+		(char *)"defer",
+		NULL,
 	};
-	static const struct jail_path paths[] = { { "/usr/lib", false }, { "/lib", false }, { "/lib64", false },
-		{ "/usr/share/qemu", false }, { "/usr/share/seabios", false }, { "/etc/ld.so.cache", false } };
+	static const struct jail_path paths[] = { { "/usr/lib", false },
+						  { "/lib", false },
+						  { "/lib64", false },
+						  { "/usr/share/qemu", false },
+						  { "/usr/share/seabios", false },
+						  { "/etc/ld.so.cache", false } };
 	struct vial_err err = VIAL_ERR_INIT;
 	int pair[2];
 
@@ -133,8 +165,18 @@ static void start(struct vm *vm, int mem, int raw, int qcow, bool incoming)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	struct jail_fd fds[] = { { 2, 2 }, { pair[1], 3 }, { raw, 4 }, { qcow, 5 } };
 	uid_t uid = getuid() == 0 ? BOX_UID : (uid_t)-1;
-	struct jail_opts o = { .path = QEMU, .argv = argv, .fds = fds, .n_fds = 4, .paths = paths, .n_paths = 6,
-		.profile = JAIL_QEMU, .uid = uid, .gid = uid, .namespaces = true, .die_with_parent = true, .notify = true };
+	struct jail_opts o = { .path = QEMU,
+			       .argv = argv,
+			       .fds = fds,
+			       .n_fds = 4,
+			       .paths = paths,
+			       .n_paths = 6,
+			       .profile = JAIL_QEMU,
+			       .uid = uid,
+			       .gid = uid,
+			       .namespaces = true,
+			       .die_with_parent = true,
+			       .notify = true };
 	if (jail_spawn(&o, &vm->child, &err) < 0)
 		fail_msg("%s", err.msg);
 	close(pair[1]);
@@ -157,15 +199,19 @@ static void end(struct vm *vm)
 
 static void make_qcow2(struct vm *vm)
 {
-	say(vm, "{'execute':'blockdev-create','arguments':{'job-id':'j','options':{'driver':'qcow2','file':'other',"
+	say(vm, "{'execute':'blockdev-create','arguments':{'job-id':'j','options':{'driver':'qcow2','file':'"
+		"other',"
 		"'size':16777216}}}");
 	if (!strstr(vm->text, "concluded"))
 		hear(vm, "concluded");
 	say(vm, "{'execute':'job-dismiss','arguments':{'id':'j'}}");
 	say(vm, "{'execute':'blockdev-add','arguments':{'driver':'qcow2','node-name':'q2','file':'other'}}");
-	say(vm, "{'execute':'human-monitor-command','arguments':{'command-line':'qemu-io q2 \"write -P 7 0 1M\"'}}");
-	say(vm, "{'execute':'human-monitor-command','arguments':{'command-line':'qemu-io q2 \"write -z 2M 1M\"'}}");
-	say(vm, "{'execute':'human-monitor-command','arguments':{'command-line':'qemu-io q2 \"discard 0 64k\"'}}");
+	say(vm, "{'execute':'human-monitor-command','arguments':{'command-line':'qemu-io q2 \"write -P 7 0 "
+		"1M\"'}}");
+	say(vm, "{'execute':'human-monitor-command','arguments':{'command-line':'qemu-io q2 \"write -z 2M "
+		"1M\"'}}");
+	say(vm, "{'execute':'human-monitor-command','arguments':{'command-line':'qemu-io q2 \"discard 0 "
+		"64k\"'}}");
 	say(vm, "{'execute':'human-monitor-command','arguments':{'command-line':'qemu-io q2 \"flush\"'}}");
 }
 
@@ -217,7 +263,8 @@ static void test_engine_use(void **state)
 	end(&b);
 	fstat(mem, &after);
 	assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
-	assert_int_equal(before.st_blocks, after.st_blocks); /* the guest's memory went nowhere near the file */
+	assert_int_equal(before.st_blocks,
+			 after.st_blocks); /* the guest's memory went nowhere near the file */
 	close(mem_rw), close(mem), close(raw), close(other), close(stream);
 }
 

@@ -33,19 +33,34 @@ static struct agent_host_msg host_sample(enum agent_host_type type, struct strv 
 		break;
 	case AGENT_HOST_REFRESH:
 		m.refresh = (struct agent_refresh){
-			7, SLICE("0123456789abcdef\0 123456789abcdef"), UINT64_MAX - 1, SLICE("box"),
-			SLICE("0123456789abcdef0123456789abcdef"), 1ull << 40, 3,
+			7,
+			SLICE("0123456789abcdef\0 123456789abcdef"),
+			UINT64_MAX - 1,
+			SLICE("box"),
+			SLICE("0123456789abcdef0123456789abcdef"),
+			1ull << 40,
+			3,
 		};
 		break;
 	case AGENT_HOST_SETUP:
-		m.setup = (struct agent_setup){ SLICE("root"), SLICE("erofs"), true, SLICE("upper"), 1ull << 35,
-						SLICE("/bin/sh") };
+		m.setup = (struct agent_setup){ SLICE("root"),	SLICE("erofs"), true,
+						SLICE("upper"), 1ull << 35,	SLICE("/bin/sh") };
 		break;
 	case AGENT_HOST_EXEC:
 		m.exec = (struct agent_exec){
-			.argv = *argv, .env = *env, .cwd = SLICE("/tmp"), .user = SLICE("1000:1000"), .tty = true,
-			.rows = 24, .cols = 80, .rlimits = { { 7, 1024, UINT64_MAX }, { 0, 0, 0 } }, .n_rlimits = 2,
-			.timeout_ms = 5000, .want_stdin = true, .window = AGENT_WINDOW, .init = true,
+			.argv = *argv,
+			.env = *env,
+			.cwd = SLICE("/tmp"),
+			.user = SLICE("1000:1000"),
+			.tty = true,
+			.rows = 24,
+			.cols = 80,
+			.rlimits = { { 7, 1024, UINT64_MAX }, { 0, 0, 0 } },
+			.n_rlimits = 2,
+			.timeout_ms = 5000,
+			.want_stdin = true,
+			.window = AGENT_WINDOW,
+			.init = true,
 		};
 		break;
 	case AGENT_HOST_STDIN:
@@ -312,7 +327,8 @@ static void unknown_messages_are_none(void **state)
 	assert_int_equal(agent_guest_msg_decode((const uint8_t *)"\x4a\x00", 2, &g), 0); /* field 9 */
 	assert_int_equal(g.type, AGENT_GUEST_NONE);
 	/* …next to a known one they are skipped, as are unknown fields in it */
-	assert_int_equal(agent_host_msg_decode((const uint8_t *)"\x72\x01x\x6a\x02\x08\x05\x78\x01", 9, &m), 0);
+	assert_int_equal(agent_host_msg_decode((const uint8_t *)"\x72\x01x\x6a\x02\x08\x05\x78\x01", 9, &m),
+			 0);
 	assert_int_equal(m.type, AGENT_HOST_PING);
 }
 
@@ -334,37 +350,37 @@ static void malformed_outer_is_refused(void **state)
 static void numbers_where_bytes_belong_are_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(HOST("\x0a\x02\x08\x01"), -EBADMSG);		       /* hello.magic = varint */
-	assert_int_equal(HOST("\x22\x02\x08\x61"), -EBADMSG);		       /* exec.argv = varint */
-	assert_int_equal(HOST("\x22\x05\x0d\x61\x61\x61\x61"), -EBADMSG);     /* exec.argv = fixed32 */
-	assert_int_equal(HOST("\x22\x06\x0a\x01z\x1d\x01"), -EBADMSG);	       /* cut short */
-	assert_int_equal(GUEST("\x2a\x04\x08\x01\x10\x41"), -EBADMSG);	       /* output.data = varint */
+	assert_int_equal(HOST("\x0a\x02\x08\x01"), -EBADMSG);		  /* hello.magic = varint */
+	assert_int_equal(HOST("\x22\x02\x08\x61"), -EBADMSG);		  /* exec.argv = varint */
+	assert_int_equal(HOST("\x22\x05\x0d\x61\x61\x61\x61"), -EBADMSG); /* exec.argv = fixed32 */
+	assert_int_equal(HOST("\x22\x06\x0a\x01z\x1d\x01"), -EBADMSG);	  /* cut short */
+	assert_int_equal(GUEST("\x2a\x04\x08\x01\x10\x41"), -EBADMSG);	  /* output.data = varint */
 	assert_int_equal(GUEST("\x1a\x09\x19\x41\x41\x41\x41\x41\x41\x41\x41"), -EBADMSG);
 }
 
 static void streams_are_checked(void **state)
 {
 	(void)state;
-	assert_int_equal(HOST("\x2a\x03\x12\x01x"), 0);			/* stdin, stream 0 */
-	assert_int_equal(HOST("\x2a\x05\x08\x01\x12\x01x"), -EBADMSG);	/* stream 1 */
-	assert_int_equal(HOST("\x2a\x02\x12\x00"), -EBADMSG);		/* no bytes */
+	assert_int_equal(HOST("\x2a\x03\x12\x01x"), 0);		       /* stdin, stream 0 */
+	assert_int_equal(HOST("\x2a\x05\x08\x01\x12\x01x"), -EBADMSG); /* stream 1 */
+	assert_int_equal(HOST("\x2a\x02\x12\x00"), -EBADMSG);	       /* no bytes */
 	assert_int_equal(HOST("\x2a\x00"), -EBADMSG);
-	assert_int_equal(HOST("\x3a\x02\x10\x01"), -EBADMSG);		/* credit for stdin from the host */
+	assert_int_equal(HOST("\x3a\x02\x10\x01"), -EBADMSG); /* credit for stdin from the host */
 	assert_int_equal(HOST("\x3a\x04\x08\x02\x10\x01"), 0);
 	assert_int_equal(HOST("\x3a\x04\x08\x03\x10\x01"), -EBADMSG);
-	assert_int_equal(GUEST("\x2a\x03\x12\x01x"), -EBADMSG);		/* output on stream 0 */
+	assert_int_equal(GUEST("\x2a\x03\x12\x01x"), -EBADMSG); /* output on stream 0 */
 	assert_int_equal(GUEST("\x2a\x05\x08\x02\x12\x01x"), 0);
 	assert_int_equal(GUEST("\x2a\x05\x08\x03\x12\x01x"), -EBADMSG);
 	assert_int_equal(GUEST("\x32\x02\x10\x01"), 0);
-	assert_int_equal(GUEST("\x32\x04\x08\x01\x10\x01"), -EBADMSG);	/* credit for stdout from the guest */
+	assert_int_equal(GUEST("\x32\x04\x08\x01\x10\x01"), -EBADMSG); /* credit for stdout from the guest */
 	assert_int_equal(HOST("\x3a\x08\x08\x01\x10\xff\xff\xff\xff\x1f"), -EBADMSG); /* over 32 bits */
 }
 
 static void exec_strings_are_checked(void **state)
 {
 	(void)state;
-	assert_int_equal(HOST("\x22\x00"), -EBADMSG);			 /* no argv */
-	assert_int_equal(HOST("\x22\x02\x0a\x00"), 0);			 /* an empty one */
+	assert_int_equal(HOST("\x22\x00"), -EBADMSG);			  /* no argv */
+	assert_int_equal(HOST("\x22\x02\x0a\x00"), 0);			  /* an empty one */
 	assert_int_equal(HOST("\x22\x05\x0a\x03\x61\x00\x62"), -EBADMSG); /* NUL inside */
 	assert_int_equal(HOST("\x22\x06\x0a\x01z\x12\x01\x00"), -EBADMSG);
 }
@@ -415,7 +431,8 @@ static void counts_are_limited(void **state)
 		for (size_t extra = 0; extra <= 1; extra++) {
 			_cleanup_buf_ struct buf b = { 0 };
 			size_t n = 2 * (AGENT_ARGS_MAX + extra) + 2;
-			uint8_t head[] = { 0x22, (uint8_t)(n | 0x80), (uint8_t)(n >> 7 | 0x80), (uint8_t)(n >> 14) };
+			uint8_t head[] = { 0x22, (uint8_t)(n | 0x80), (uint8_t)(n >> 7 | 0x80),
+					   (uint8_t)(n >> 14) };
 			char entry[2] = { (char)(inner << 3 | 2), 0 };
 
 			buf_append(&b, head, sizeof(head));
@@ -441,7 +458,7 @@ static void bad_rlimits_are_refused(void **state)
 {
 	(void)state;
 	assert_int_equal(HOST("\x22\x05\x0a\x00\x42\x01\x08"), -EBADMSG); /* cut inside */
-	assert_int_equal(HOST("\x22\x04\x0a\x00\x40\x01"), -EBADMSG);	   /* a number */
+	assert_int_equal(HOST("\x22\x04\x0a\x00\x40\x01"), -EBADMSG);	  /* a number */
 }
 
 static void put_refuses_what_would_not_decode(void **state)
@@ -451,7 +468,8 @@ static void put_refuses_what_would_not_decode(void **state)
 	struct agent_host_msg in = { .type = AGENT_HOST_STDIN, .data = { 0, { big, AGENT_DATA_MAX + 1 } } };
 	struct agent_host_msg x = { .type = AGENT_HOST_EXEC, .exec.n_rlimits = AGENT_RLIMITS_MAX + 1 };
 	struct agent_host_msg s = { .type = AGENT_HOST_SETUP, .setup.console_shell = { big, FRAME_MAX } };
-	struct agent_guest_msg f = { .type = AGENT_GUEST_FAILED, .failed.message = { big, AGENT_TEXT_MAX + 1 } };
+	struct agent_guest_msg f = { .type = AGENT_GUEST_FAILED,
+				     .failed.message = { big, AGENT_TEXT_MAX + 1 } };
 
 	(void)state;
 	assert_int_equal(agent_host_msg_put(&b, &in), -E2BIG);

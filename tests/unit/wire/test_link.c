@@ -152,7 +152,6 @@ static void talks_both_ways(void **state)
 	assert_int_equal(link_send(w.host.link, c, "x", 1), -EPIPE);
 }
 
-
 /* Many connections, random cuts on both pipes, random sizes: every byte arrives, in order, where it belongs. */
 static void random_cuts(void **state)
 {
@@ -457,7 +456,9 @@ static void snapshot_in_mid_packet_to_the_guest(void **state)
 			settle(&w, SIZE_MAX);
 			/* 8 + 52 bytes; the longest cut lacks one of them */
 			assert_int_equal(link_send(w.host.link, c,
-						   "a packet of which the guest got only the first part.", 52), 0);
+						   "a packet of which the guest got only the first part.",
+						   52),
+					 0);
 			if (cut)
 				assert_true(move_unit(&w.host, &w.guest, cut));
 			assert_int_equal(w.guest.data[c].len, 0);
@@ -611,23 +612,26 @@ static void bytes_before_a_reset_are_delivered(void **state)
 
 /* ---- hostile peers ---- */
 
-#define BAD(bytes) { bytes, sizeof(bytes) - 1 }
+#define BAD(bytes)                       \
+	{                                \
+		bytes, sizeof(bytes) - 1 \
+	}
 
 static const struct {
 	const char *p;
 	size_t n;
 } bad_packets[] = {
-	BAD("\0\0\0\0\0\0\0\1"),	 /* no such type */
+	BAD("\0\0\0\0\0\0\0\1"), /* no such type */
 	BAD("\5\0\0\0\0\0\0\1"),
-	BAD("\2\1\0\1\0\0\0\1x"),	 /* flags */
-	BAD("\2\0\0\0\0\0\0\1"),	 /* DATA without data */
-	BAD("\2\0\x7f\xf9\0\0\0\1"),	 /* more than a chunk */
+	BAD("\2\1\0\1\0\0\0\1x"),    /* flags */
+	BAD("\2\0\0\0\0\0\0\1"),     /* DATA without data */
+	BAD("\2\0\x7f\xf9\0\0\0\1"), /* more than a chunk */
 	BAD("\2\0\xff\xff\0\0\0\1"),
-	BAD("\2\0\0\1\0\0\0\0x"),	 /* connection 0 */
-	BAD("\1\0\0\1\0\0\0\1x"),	 /* OPEN with data */
-	BAD("\3\0\0\1\0\0\0\1x"),	 /* SHUT with data */
-	BAD("\4\0\0\1\0\0\0\1x"),	 /* ABORT with data */
-	BAD("\3\0\0\0\0\0\0\1\3\0\0\0\0\0\0\1"),    /* two SHUTs */
+	BAD("\2\0\0\1\0\0\0\0x"),		  /* connection 0 */
+	BAD("\1\0\0\1\0\0\0\1x"),		  /* OPEN with data */
+	BAD("\3\0\0\1\0\0\0\1x"),		  /* SHUT with data */
+	BAD("\4\0\0\1\0\0\0\1x"),		  /* ABORT with data */
+	BAD("\3\0\0\0\0\0\0\1\3\0\0\0\0\0\0\1"),  /* two SHUTs */
 	BAD("\3\0\0\0\0\0\0\1\2\0\0\1\0\0\0\1x"), /* DATA after SHUT */
 };
 
@@ -644,7 +648,8 @@ static void broken_packets_stop_the_guest_until_a_reset(void **state)
 			assert_int_equal(link_open(w.host.link, false, &c), 0);
 			settle(&w, SIZE_MAX);
 			for (size_t at = 0; at < bad_packets[i].n && r == 0; at += step)
-				r = link_feed(w.guest.link, bad_packets[i].p + at, MIN(bad_packets[i].n - at, step));
+				r = link_feed(w.guest.link, bad_packets[i].p + at,
+					      MIN(bad_packets[i].n - at, step));
 			assert_int_equal(r, -EPROTO);
 			/* Told once; then nothing counts before the RESET. */
 			assert_int_equal(link_feed(w.guest.link, "\1\0\0\0\0\0\0\x9", 8), 0);

@@ -9,8 +9,9 @@
 #define SLICE(s) ((struct slice){ (const uint8_t *)(s), sizeof(s) - 1 })
 
 static const uint16_t TYPES[] = {
-	MON_EXEC,  MON_STDIN,	MON_STDIN_END, MON_CREDIT, MON_SIGNAL, MON_RESIZE,	 MON_LAUNCH, MON_STOP, MON_PING,
-	MON_STARTED, MON_OUTPUT, MON_EXITED,   MON_ERROR,  MON_DONE,   MON_STDIN_CLOSED, MON_CONSOLE,
+	MON_EXEC,   MON_STDIN, MON_STDIN_END,	 MON_CREDIT,  MON_SIGNAL, MON_RESIZE,
+	MON_LAUNCH, MON_STOP,  MON_PING,	 MON_STARTED, MON_OUTPUT, MON_EXITED,
+	MON_ERROR,  MON_DONE,  MON_STDIN_CLOSED, MON_CONSOLE,
 };
 
 static struct mon_msg sample(uint16_t type)
@@ -165,10 +166,10 @@ static void bad_shapes_are_refused(void **state)
 {
 	(void)state;
 	assert_int_equal(DECODE("\x09\0\2\0"), -EPROTONOSUPPORT);
-	assert_int_equal(DECODE("\x09\0\1\0x"), -EBADMSG);			  /* PING with a body */
-	assert_int_equal(DECODE("\x05\0\1\0\1\0\0\0\0"), -EBADMSG);		  /* SIGNAL too long */
-	assert_int_equal(DECODE("\x04\0\1\0\3\0\0\0\1\0\0\0"), -EBADMSG);	  /* CREDIT for stream 3 */
-	assert_int_equal(DECODE("\x21\0\1\0\0\0\0\0x"), -EBADMSG);		  /* OUTPUT on stdin */
+	assert_int_equal(DECODE("\x09\0\1\0x"), -EBADMSG);		  /* PING with a body */
+	assert_int_equal(DECODE("\x05\0\1\0\1\0\0\0\0"), -EBADMSG);	  /* SIGNAL too long */
+	assert_int_equal(DECODE("\x04\0\1\0\3\0\0\0\1\0\0\0"), -EBADMSG); /* CREDIT for stream 3 */
+	assert_int_equal(DECODE("\x21\0\1\0\0\0\0\0x"), -EBADMSG);	  /* OUTPUT on stdin */
 	assert_int_equal(DECODE("\x21\0\1\0\3\0\0\0x"), -EBADMSG);
 	assert_int_equal(DECODE("\x21\0\1\0\2\0\0\0x"), 0);
 	assert_int_equal(DECODE("\x63\0\1\0whatever"), 0); /* a later version's type */
@@ -238,9 +239,17 @@ static void exec_survives(void **state)
 	_cleanup_buf_ struct buf b = { 0 };
 	_cleanup_exec_ struct agent_exec got = { 0 };
 	_cleanup_exec_ struct agent_exec x = {
-		.cwd = SLICE("/srv"), .user = SLICE("nobody:nogroup"), .tty = true, .rows = 65535, .cols = 132,
-		.rlimits = { { 7, 1, 2 }, { 9, UINT64_MAX, UINT64_MAX } }, .n_rlimits = 2,
-		.timeout_ms = UINT64_MAX, .want_stdin = true, .window = 77, .init = true,
+		.cwd = SLICE("/srv"),
+		.user = SLICE("nobody:nogroup"),
+		.tty = true,
+		.rows = 65535,
+		.cols = 132,
+		.rlimits = { { 7, 1, 2 }, { 9, UINT64_MAX, UINT64_MAX } },
+		.n_rlimits = 2,
+		.timeout_ms = UINT64_MAX,
+		.want_stdin = true,
+		.window = 77,
+		.init = true,
 	};
 	struct mon_msg m;
 
