@@ -243,7 +243,7 @@ int helper_run(const struct image_env *env, char *const *args, const struct jail
 	if (n_fds >= HELPER_FDS_MAX)
 		return err_set(err, VIAL_E_LIMIT, "too many layers");
 	memcpy(run.fds, fds, n_fds * sizeof(*fds));
-	while (args[n] && n < ARGS_MAX) {
+	while (n < ARGS_MAX && args[n]) {
 		argv[n + 1] = args[n];
 		n++;
 	}
