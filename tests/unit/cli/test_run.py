@@ -446,7 +446,7 @@ class Terminal(Base):
 
     def test_terminal_is_restored_after_death(self):
         # AddressSanitizer would turn these signals into exits of its own.
-        os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0:handle_abort=0:handle_sigbus=0"
+        self.env["ASAN_OPTIONS"] = self.env.get("ASAN_OPTIONS", "") + ":handle_segv=0:handle_abort=0:handle_sigbus=0"
         for sig in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
             p = self.open("run", "-it", "--", "sh", "-c", "echo on; exec sleep 60")
             self.expect(b"on\r\n")
