@@ -291,21 +291,10 @@ static int watch(struct monitor *m)
 }
 
 /*
- * Landlock comes in two steps. Before the children start: reading a supervised child's memory (to answer
- * its opens) needs its domain to be nested in ours. Once the machine runs nothing has to be opened or started
- * any more: the second step leaves the box's directory, and the system call filter.
+ * Once the machine runs nothing has to be opened or started any more. Not earlier: a process under
+ * Landlock cannot give its children namespaces, and reading a supervised child's memory (to answer its opens)
+ * needs the child's domain not to be beside ours.
  */
-static int lock_files(struct monitor *m, struct vial_err *err)
-{
-	const struct jail_path paths[] = {
-		{ "/usr", false }, { "/lib", false },	   { "/lib64", false },	   { "/etc/ld.so.cache", false },
-		{ "/proc", true }, { "/dev/null", true },  { m->boxes_path, true }, { "/dev/kvm", true },
-	};
-	bool kvm = strcmp(m->launch.accel, "kvm") == 0;
-
-	return jail_self(JAIL_NONE, paths, ARRAY_SIZE(paths) - !kvm, m->launch.without, err);
-}
-
 static int lock_down(struct monitor *m, struct vial_err *err)
 {
 	const struct jail_path paths[] = { { m->boxes_path, true } };
@@ -336,7 +325,6 @@ static int start(struct monitor *m, struct vial_err *err)
 	m->ops = &engine_qemu;
 	snprintf(m->boxes_path, sizeof(m->boxes_path), boxes < 0 ? "/dev/null" : "/proc/self/fd/%d", boxes);
 	r = guest_init(m, err);
-	r = r ?: lock_files(m, err);
 	if (r < 0)
 		return r;
 	r = m->ops->start(m->loop, &m->launch, &engine_callbacks, m, &m->engine, err);

@@ -223,10 +223,11 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 		      struct vial_err *err)
 {
 	static char *const no_env[] = { NULL };
+	/* The program and its loader are always among them. */
 	static const struct jail_path paths[] = {
-		{ "/usr/bin", false },	       { "/usr/lib", false },	      { "/lib", false }, { "/lib64", false },
-		{ "/usr/lib64", false },       { "/usr/share/qemu", false },  { "/usr/share/seabios", false },
-		{ "/usr/local/bin", false },   { "/etc/ld.so.cache", false }, { "/usr/share/ipxe", false },
+		{ "/usr/lib", false },		  { "/lib", false },		  { "/lib64", false },
+		{ "/usr/lib64", false },	  { "/usr/share/qemu", false },	  { "/usr/share/seabios", false },
+		{ "/etc/ld.so.cache", false },
 	};
 	const struct jail_opts o = {
 		.path = e->launch->qemu,
@@ -332,7 +333,7 @@ static void qemu_free(struct engine *e)
 	loop_src_free(e->notify_src);
 	loop_src_free(e->stderr_src);
 	if (e->child.pid > 0) {
-		kill(e->child.pid, SIGKILL);
+		(void)jail_kill(e->child.pidfd);
 		waitpid(e->child.pid, NULL, 0);
 	}
 	fd_close(&e->child.pidfd);
@@ -411,7 +412,7 @@ static int qemu_save_template(struct engine *e, struct vial_err *err)
 static void qemu_kill(struct engine *e)
 {
 	if (e->child.pid > 0)
-		kill(e->child.pid, SIGKILL);
+		(void)jail_kill(e->child.pidfd);
 }
 
 const struct engine_ops engine_qemu = {
