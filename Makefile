@@ -8,7 +8,7 @@ VERSION = $(shell sed -n "s/^  version: '\(.*\)',/\1/p" meson.build)
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := build
-.PHONY: help demo build build-asan guest test lint format install dist clean
+.PHONY: help demo build build-asan guest test lint fuzz format install dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -36,6 +36,12 @@ lint: ## compilers, format, layers, sizes, headers, libraries, shellcheck, cppch
 	@tools/install-deps demo test lint
 	@$(MAKE) --no-print-directory build
 	@tools/lint $(BUILD)
+
+fuzz: ## fuzz each parser for a minute, find the planted bugs, measure coverage
+	@tools/install-deps demo test
+	@for t in fuzz/fuzz_*.c; do tools/fuzz-run "$$(basename "$$t" .c)" 60 || exit 1; done
+	@tools/fuzz-planted
+	@tools/fuzz-coverage
 
 format: ## run clang-format over all sources
 	git ls-files '*.c' '*.h' | xargs -r clang-format-14 -i
