@@ -117,6 +117,7 @@ static bool start_command(struct client *c)
 	hello.hello.magic = slice_str(AGENT_MAGIC);
 	hello.hello.version_min = AGENT_VERSION_MIN;
 	hello.hello.version_max = AGENT_VERSION_MAX;
+	log_debug("command %u goes to the agent", c->conn);
 	bool alive = to_agent(c, &hello) && to_agent(c, &msg);
 	agent_host_msg_done(&msg);
 	if (alive)
@@ -291,6 +292,7 @@ void clients_accept(struct monitor *m, int listen_fd)
 		c->next->prev = c;
 	m->clients = take_ptr(c);
 	m->n_clients++;
+	log_debug("client %zu connected", m->n_clients);
 }
 
 /* ---- from the guest ---- */
@@ -343,6 +345,7 @@ static bool guest_msg(struct client *c, const struct agent_guest_msg *g)
 {
 	struct mon_msg m = { 0 };
 
+	log_debug("command %u: message %d of the agent", c->conn, g->type);
 	switch (g->type) {
 	case AGENT_GUEST_STARTED:
 		m.type = MON_STARTED;

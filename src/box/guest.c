@@ -51,6 +51,7 @@ static int send_identity(struct monitor *m)
 {
 	struct agent_host_msg refresh = { .type = AGENT_HOST_REFRESH };
 	struct agent_host_msg setup = { .type = AGENT_HOST_SETUP };
+	struct agent_host_msg thaw = { .type = AGENT_HOST_THAW };
 	uint8_t entropy[64];
 
 	if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
@@ -68,7 +69,10 @@ static int send_identity(struct monitor *m)
 	if (m->launch.console_shell)
 		setup.setup.console_shell = slice_str(m->launch.console_shell);
 	int r = guest_ask(m, &refresh);
-	return r < 0 ? r : guest_ask(m, &setup);
+	r = r < 0 ? r : guest_ask(m, &setup);
+	if (r == 0 && m->launch.mode == LAUNCH_RESTORE)
+		r = guest_ask(m, &thaw); /* it was saved frozen */
+	return r;
 }
 
 static void on_reset(void *owner)

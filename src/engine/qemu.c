@@ -176,6 +176,19 @@ static void qmp_error(void *data, const char *desc)
 	}
 }
 
+static void on_migrated(struct engine *e)
+{
+	if (e->saving) {
+		e->saving = false;
+		e->ev->saved(e->data, NULL);
+		return;
+	}
+	/* The state was saved from a stopped machine, so it is loaded as one. */
+	int r = qmp_send(e->qmp, "{\"execute\":\"cont\"}", -1);
+	if (r < 0)
+		log_error("tell QEMU to go on: %s", strerror(-r));
+}
+
 static void qmp_event(void *data, const char *name, const char *status)
 {
 	struct engine *e = data;
@@ -188,9 +201,8 @@ static void qmp_event(void *data, const char *name, const char *status)
 			 e->saving ? "write" : "restore");
 		if (e->saving)
 			e->ev->saved(e->data, e->why);
-	} else if (strcmp(name, "MIGRATION") == 0 && status && strcmp(status, "completed") == 0 && e->saving) {
-		e->saving = false;
-		e->ev->saved(e->data, NULL);
+	} else if (strcmp(name, "MIGRATION") == 0 && status && strcmp(status, "completed") == 0) {
+		on_migrated(e);
 	}
 }
 
@@ -299,7 +311,7 @@ static int open_channels(struct engine *e, int theirs[3], int *ret_err_w)
 	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"                 \
 	"\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}"
 
-/* Sent in one go: QEMU answers in order. A restored machine runs by itself once it is loaded. */
+/* Sent in one go: QEMU answers in order. A restored machine goes on when it is loaded: on_migrated(). */
 static int send_start(struct engine *e)
 {
 	char line[100];

@@ -49,7 +49,8 @@ static void on_readable(struct loop_src *src _unused_, uint32_t events _unused_,
 	if (r < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (r <= 0) {
-		loop_src_set_events(q->src, 0);
+		loop_src_free(q->src); /* a hang-up cannot be masked */
+		q->src = NULL;
 		q->ev->closed(q->data);
 		return;
 	}
