@@ -114,9 +114,7 @@ static bool start_command(struct client *c)
 	}
 	c->guest_in.max = FRAME_MAX;
 	c->granted[AGENT_STDOUT] = c->granted[AGENT_STDERR] = msg.exec.window;
-	hello.hello.magic = slice_str(AGENT_MAGIC);
-	hello.hello.version_min = AGENT_VERSION_MIN;
-	hello.hello.version_max = AGENT_VERSION_MAX;
+	guest_fill_hello(&hello);
 	log_debug("command %u goes to the agent", c->conn);
 	bool alive = to_agent(c, &hello) && to_agent(c, &msg);
 	agent_host_msg_done(&msg);

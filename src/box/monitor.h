@@ -62,6 +62,7 @@ struct monitor {
 	struct outq lifeline_out;
 	uint32_t control;	     /* link connection, 0 before the first HELLO */
 	struct frame_in control_in;
+	uint32_t warm;		     /* connection of the warm-up command, 0 */
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
 	size_t n_asked;
 	struct client *clients;
@@ -81,6 +82,7 @@ void monitor_flush_agent(struct monitor *m);
 int guest_init(struct monitor *m, struct vial_err *err);
 int guest_feed(struct monitor *m, const void *p, size_t n);
 int guest_ask(struct monitor *m, const struct agent_host_msg *msg);
+void guest_fill_hello(struct agent_host_msg *msg);
 
 /* client.c: clients and their commands */
 void clients_accept(struct monitor *m, int listen_fd);

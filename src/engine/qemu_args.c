@@ -111,10 +111,27 @@ static int vmdk_descriptor(const struct launch *l, const int *sets)
 	return fd < 0 ? fd : fd_reopen(fd, O_RDONLY);
 }
 
+/* Several extents: node "layers" joins them; qemu.c takes it away when the machine is saved. */
+static int layers_args(const struct launch *l, const int *sets, struct qemu_cmd *c)
+{
+	int set, r;
+
+	c->vmdk_fd = vmdk_descriptor(l, sets);
+	if (c->vmdk_fd < 0)
+		return c->vmdk_fd;
+	set = add_fdset(c, c->vmdk_fd);
+	r = set < 0 ? set : strv_add(&c->argv, "-blockdev");
+	r = r ?: strv_addf(&c->argv,
+			   "{\"driver\":\"vmdk\",\"node-name\":\"layers\",\"read-only\":true,\"file\":{\"driver\":\"file\","
+			   "\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}",
+			   set);
+	r = r ?: strv_add(&c->argv, "-blockdev");
+	return r ?: strv_add(&c->argv, "{\"driver\":\"raw\",\"node-name\":\"root\",\"read-only\":true,\"file\":\"layers\"}");
+}
+
 static int root_args(const struct launch *l, struct qemu_cmd *c)
 {
-	int sets[LAUNCH_EXTENTS_MAX] = { 0 }, set;
-	const char *driver = "raw";
+	int sets[LAUNCH_EXTENTS_MAX] = { 0 };
 	int r;
 
 	for (size_t i = 0; i < l->n_extents; i++) {
@@ -122,33 +139,49 @@ static int root_args(const struct launch *l, struct qemu_cmd *c)
 		if (sets[i] < 0)
 			return sets[i];
 	}
-	set = sets[0];
-	if (l->n_extents > 1) {
-		c->vmdk_fd = vmdk_descriptor(l, sets);
-		if (c->vmdk_fd < 0)
-			return c->vmdk_fd;
-		set = add_fdset(c, c->vmdk_fd);
-		driver = "vmdk";
-	}
-	r = set < 0 ? set : strv_add(&c->argv, "-blockdev");
+	if (l->n_extents > 1)
+		return layers_args(l, sets, c);
+	r = strv_add(&c->argv, "-blockdev");
 	return r ?: strv_addf(&c->argv,
-			      "{\"driver\":\"%s\",\"node-name\":\"root\",\"read-only\":true,\"file\":{\"driver\":"
+			      "{\"driver\":\"raw\",\"node-name\":\"root\",\"read-only\":true,\"file\":{\"driver\":"
 			      "\"file\",\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}",
-			      driver, set);
+			      sets[0]);
 }
 
+/* One file of the writable disk's chain, as the inside of a JSON object. */
+static int chain_file(struct qemu_cmd *c, int fd, const char *driver, const char *more, struct buf *json)
+{
+	int set = add_fdset(c, fd);
+
+	if (set < 0)
+		return set;
+	buf_printf(json, "\"driver\":\"%s\",%s\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/%d\",%s"
+			 "\"locking\":\"off\"}",
+		   driver, more, set, more);
+	return 0;
+}
+
+/* The writable disk: the box's qcow2, over what its template wrote if there is that, over the pre-made ext4. */
 static int upper_args(const struct launch *l, struct qemu_cmd *c)
 {
-	int base = add_fdset(c, launch_fd(l, LAUNCH_FD_UPPER_BASE, 0));
-	int upper = add_fdset(c, launch_fd(l, LAUNCH_FD_UPPER, 0));
-	int r = base < 0 ? base : upper < 0 ? upper : strv_add(&c->argv, "-blockdev");
+	static const char read_only[] = "\"read-only\":true,", discard[] = "\"discard\":\"unmap\",";
+	int mid = launch_fd(l, LAUNCH_FD_UPPER_MID, 0);
+	_cleanup_buf_ struct buf json = { 0 };
+	int r;
 
-	return r ?: strv_addf(&c->argv,
-			      "{\"driver\":\"qcow2\",\"node-name\":\"upper\",\"discard\":\"unmap\",\"file\":{\"driver\":"
-			      "\"file\",\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"discard\":\"unmap\"},"
-			      "\"backing\":{\"driver\":\"raw\",\"read-only\":true,\"file\":{\"driver\":\"file\","
-			      "\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}}",
-			      upper, base);
+	buf_puts(&json, "{\"node-name\":\"upper\",");
+	r = chain_file(c, launch_fd(l, LAUNCH_FD_UPPER, 0), "qcow2", discard, &json);
+	buf_puts(&json, ",\"backing\":{");
+	if (r == 0 && mid >= 0) {
+		r = chain_file(c, mid, "qcow2", read_only, &json);
+		buf_puts(&json, ",\"backing\":{");
+	}
+	r = r ?: chain_file(c, launch_fd(l, LAUNCH_FD_UPPER_BASE, 0), "raw", read_only, &json);
+	buf_puts(&json, mid >= 0 ? "}}}" : "}}");
+	if (r == 0 && !buf_cstr(&json))
+		r = -ENOMEM;
+	r = r ?: strv_add(&c->argv, "-blockdev");
+	return r ?: strv_add(&c->argv, json.data);
 }
 
 static int device_args(struct strv *v)
@@ -177,7 +210,7 @@ static int kernel_args(const struct launch *l, struct strv *v)
 	 */
 	int r = add2(v, "-kernel", QEMU_PATH_KERNEL);
 
-	if (l->mode == LAUNCH_RESTORE)
+	if (launch_incoming(l))
 		return r ?: add2(v, "-incoming", "defer");
 	r = r ?: add2(v, "-initrd", QEMU_PATH_INITRD);
 	/* Started over QMP: events are not told before its negotiation. */

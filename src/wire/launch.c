@@ -41,6 +41,7 @@ static const struct {
 	{ U32, offsetof(struct launch, strict) },
 	{ U32, offsetof(struct launch, without) },
 	{ U32, offsetof(struct launch, log_level) },
+	{ U32, offsetof(struct launch, rooted) },
 };
 
 #define LAUNCH_STR_MAX 4096
