@@ -12,7 +12,8 @@
 #include "base/str.h"
 
 /* Odd numbers with many scattered bits; each step is a bijection of the lane, so one changed word always shows. */
-static const uint64_t factor[4] = { 0x9fb21c651e98df25, 0xd6e8feb86659fd93, 0xa0761d6478bd642f, 0xe7037ed1a0b428db };
+static const uint64_t factor[4] = { 0x9fb21c651e98df25, 0xd6e8feb86659fd93, 0xa0761d6478bd642f,
+				    0xe7037ed1a0b428db };
 
 void checksum_init(struct checksum *c)
 {

@@ -141,7 +141,8 @@ static int make_socket(struct vial_box *b, const char *tmp)
 	if (fd < 0)
 		return -errno;
 	/* The state directory's own path may be longer than sun_path. */
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, tmp, BOX_SOCKET);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, tmp,
+		 BOX_SOCKET);
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 128) < 0)
 		return -errno;
 	return launcher_add_own(&b->launcher, LAUNCH_FD_LISTEN, take_fd(fd));
@@ -162,7 +163,8 @@ static int give_away(int dir, uid_t uid)
 	if (uid == (uid_t)-1)
 		return 0;
 	if (fchownat(dir, "lock", uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    fchownat(dir, BOX_SOCKET, uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 || fchown(dir, uid, (gid_t)uid) < 0)
+	    fchownat(dir, BOX_SOCKET, uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fchown(dir, uid, (gid_t)uid) < 0)
 		return -errno;
 	return 0;
 }
@@ -258,7 +260,8 @@ static int describe(struct vial_box *b, const struct machine *m)
 	return b->home->log_fd >= 0 ? launcher_add(&b->launcher, LAUNCH_FD_LOG, b->home->log_fd) : 0;
 }
 
-static int add_restore(struct vial_box *b, struct machine *m, const char *monitor, uid_t uid, struct vial_err *err)
+static int add_restore(struct vial_box *b, struct machine *m, const char *monitor, uid_t uid,
+		       struct vial_err *err)
 {
 	const struct template_env env = template_env_of(b->home, monitor, uid);
 	struct root_of root;

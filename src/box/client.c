@@ -52,7 +52,8 @@ static bool client_flush(struct client *c)
 		client_free(c);
 		return false;
 	}
-	loop_src_set_events(c->src, (c->ending ? 0U : (uint32_t)EPOLLIN) | (r == 0 ? (uint32_t)EPOLLOUT : 0U));
+	loop_src_set_events(c->src,
+			    (c->ending ? 0U : (uint32_t)EPOLLIN) | (r == 0 ? (uint32_t)EPOLLOUT : 0U));
 	return true;
 }
 

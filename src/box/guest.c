@@ -167,7 +167,8 @@ static void control_msg(struct monitor *m, const struct agent_guest_msg *g)
 		break;
 	case AGENT_GUEST_FAILED: {
 		size_t what = m->n_asked ? m->asked[0] : 0;
-		const char *name = what < ARRAY_SIZE(names) && names[what] ? names[what] : "do what was asked";
+		const char *name =
+			what < ARRAY_SIZE(names) && names[what] ? names[what] : "do what was asked";
 		monitor_fail(m, g->failed.kind == AGENT_FAIL_ROOT ? VIAL_E_UNSUPPORTED : VIAL_E_ENGINE,
 			     "the guest could not %s: %.*s", name, (int)g->failed.message.n,
 			     (const char *)g->failed.message.p);
@@ -175,9 +176,10 @@ static void control_msg(struct monitor *m, const struct agent_guest_msg *g)
 	}
 	case AGENT_GUEST_HELLO:
 		if (g->hello.version_min > AGENT_VERSION_MAX)
-			monitor_fail(m, VIAL_E_UNSUPPORTED,
-				     "the guest's agent speaks protocol version %u and later, this vial speaks %u",
-				     g->hello.version_min, AGENT_VERSION_MAX);
+			monitor_fail(
+				m, VIAL_E_UNSUPPORTED,
+				"the guest's agent speaks protocol version %u and later, this vial speaks %u",
+				g->hello.version_min, AGENT_VERSION_MAX);
 		break;
 	default:
 		break;

@@ -54,7 +54,9 @@ static int machine_args(const struct launch *l, struct strv *v)
 	r = r ?: add2(v, "-name", "vial");
 	r = r ?: strv_add(v, "-M");
 	/* What the guest has no use for costs start time: USB, SATA, SMBus, PS/2, the VMware port. */
-	r = r ?: strv_addf(v, "%s,usb=off,sata=off,smbus=off,i8042=off,vmport=off,memory-backend=mem", l->machine);
+	r = r
+		    ?: strv_addf(v, "%s,usb=off,sata=off,smbus=off,i8042=off,vmport=off,memory-backend=mem",
+				 l->machine);
 	r = r ?: strv_add(v, "-accel");
 	r = r ?: (kvm ? strv_add(v, "kvm") : strv_addf(v, "tcg,thread=multi,tb-size=%d", TB_SIZE_MIB));
 	/* Five-level page tables make each of TCG's software walks longer. */
@@ -64,8 +66,9 @@ static int machine_args(const struct launch *l, struct strv *v)
 	r = r ?: strv_add(v, "-m");
 	r = r ?: strv_addf(v, "%lluM", mib);
 	r = r ?: strv_add(v, "-object");
-	r = r ?: strv_addf(v, "memory-backend-file,id=mem,size=%lluM,mem-path=%s,share=%s", mib, QEMU_PATH_MEM,
-			   l->mode == LAUNCH_RESTORE ? "off" : "on");
+	r = r
+		    ?: strv_addf(v, "memory-backend-file,id=mem,size=%lluM,mem-path=%s,share=%s", mib,
+				 QEMU_PATH_MEM, l->mode == LAUNCH_RESTORE ? "off" : "on");
 	r = r ?: strv_add(v, "-nodefaults");
 	r = r ?: strv_add(v, "-no-user-config");
 	r = r ?: add2(v, "-display", "none");
@@ -98,8 +101,8 @@ static int vmdk_descriptor(const struct launch *l, const int *sets)
 			"createType=\"twoGbMaxExtentFlat\"\n");
 	for (size_t i = 0; i < l->n_extents; i++) {
 		/* QEMU skips extents that are not called RW; the disk itself is opened read-only. */
-		buf_printf(&text, "RW %llu FLAT \"/dev/fdset/%d\" 0\n", (unsigned long long)l->extent_bytes[i] / 512,
-			   sets[i]);
+		buf_printf(&text, "RW %llu FLAT \"/dev/fdset/%d\" 0\n",
+			   (unsigned long long)l->extent_bytes[i] / 512, sets[i]);
 		sectors += l->extent_bytes[i] / 512;
 	}
 	buf_printf(&text, "ddb.adapterType = \"ide\"\nddb.geometry.cylinders = \"%llu\"\n",
@@ -121,12 +124,16 @@ static int layers_args(const struct launch *l, const int *sets, struct qemu_cmd 
 		return c->vmdk_fd;
 	set = add_fdset(c, c->vmdk_fd);
 	r = set < 0 ? set : strv_add(&c->argv, "-blockdev");
-	r = r ?: strv_addf(&c->argv,
-			   "{\"driver\":\"vmdk\",\"node-name\":\"layers\",\"read-only\":true,\"file\":{\"driver\":\"file\","
-			   "\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}",
-			   set);
+	r = r
+		    ?: strv_addf(&c->argv,
+				 "{\"driver\":\"vmdk\",\"node-name\":\"layers\",\"read-only\":true,\"file\":{"
+				 "\"driver\":\"file\","
+				 "\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}",
+				 set);
 	r = r ?: strv_add(&c->argv, "-blockdev");
-	return r ?: strv_add(&c->argv, "{\"driver\":\"raw\",\"node-name\":\"root\",\"read-only\":true,\"file\":\"layers\"}");
+	return r
+		       ?: strv_add(&c->argv, "{\"driver\":\"raw\",\"node-name\":\"root\",\"read-only\":true,"
+					     "\"file\":\"layers\"}");
 }
 
 static int root_args(const struct launch *l, struct qemu_cmd *c)
@@ -142,10 +149,13 @@ static int root_args(const struct launch *l, struct qemu_cmd *c)
 	if (l->n_extents > 1)
 		return layers_args(l, sets, c);
 	r = strv_add(&c->argv, "-blockdev");
-	return r ?: strv_addf(&c->argv,
-			      "{\"driver\":\"raw\",\"node-name\":\"root\",\"read-only\":true,\"file\":{\"driver\":"
-			      "\"file\",\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}",
-			      sets[0]);
+	return r
+		       ?: strv_addf(&c->argv,
+				    "{\"driver\":\"raw\",\"node-name\":\"root\",\"read-only\":true,\"file\":{"
+				    "\"driver\":"
+				    "\"file\",\"filename\":\"/dev/fdset/"
+				    "%d\",\"locking\":\"off\",\"read-only\":true}}",
+				    sets[0]);
 }
 
 /* One file of the writable disk's chain, as the inside of a JSON object. */
@@ -155,8 +165,9 @@ static int chain_file(struct qemu_cmd *c, int fd, const char *driver, const char
 
 	if (set < 0)
 		return set;
-	buf_printf(json, "\"driver\":\"%s\",%s\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/%d\",%s"
-			 "\"locking\":\"off\"}",
+	buf_printf(json,
+		   "\"driver\":\"%s\",%s\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/%d\",%s"
+		   "\"locking\":\"off\"}",
 		   driver, more, set, more);
 	return 0;
 }
@@ -189,14 +200,21 @@ static int device_args(struct strv *v)
 	int r = strv_add(v, "-device");
 
 	/* Two ports: each costs two virtqueues that the guest sets up at boot. */
-	r = r ?: strv_addf(v, "virtio-serial-pci,id=ser,addr=%d,max_ports=2,disable-legacy=on", LAYOUT_SLOT_SERIAL);
+	r = r
+		    ?: strv_addf(v, "virtio-serial-pci,id=ser,addr=%d,max_ports=2,disable-legacy=on",
+				 LAYOUT_SLOT_SERIAL);
 	r = r ?: add2(v, "-device", "virtserialport,bus=ser.0,nr=1,chardev=agent,name=vial.agent.0");
 	r = r ?: strv_add(v, "-device");
-	r = r ?: strv_addf(v, "virtio-blk-pci,drive=root,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
-			   LAYOUT_ROOT_SERIAL, LAYOUT_SLOT_ROOT);
+	r = r
+		    ?: strv_addf(v,
+				 "virtio-blk-pci,drive=root,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
+				 LAYOUT_ROOT_SERIAL, LAYOUT_SLOT_ROOT);
 	r = r ?: strv_add(v, "-device");
-	r = r ?: strv_addf(v, "virtio-blk-pci,drive=upper,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
-			   LAYOUT_UPPER_SERIAL, LAYOUT_SLOT_UPPER);
+	r = r
+		    ?: strv_addf(
+			       v,
+			       "virtio-blk-pci,drive=upper,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
+			       LAYOUT_UPPER_SERIAL, LAYOUT_SLOT_UPPER);
 	r = r ?: strv_add(v, "-device");
 	r = r ?: strv_addf(v, "virtio-rng-pci,addr=%d,disable-legacy=on", LAYOUT_SLOT_RNG);
 	return r;
@@ -224,7 +242,8 @@ int qemu_args(const struct launch *l, struct qemu_cmd *ret, struct vial_err *err
 	int r = machine_args(l, &c.argv);
 
 	if (l->n_extents == 0 || !l->qemu || !l->machine || !l->accel)
-		return err_set(err, VIAL_E_INVALID, "launch description lacks a program, a machine or a root disk");
+		return err_set(err, VIAL_E_INVALID,
+			       "launch description lacks a program, a machine or a root disk");
 	r = r ?: channel_args(&c.argv);
 	r = r ?: root_args(l, &c);
 	r = r ?: upper_args(l, &c);

@@ -46,7 +46,8 @@ static int host_cpu(struct buf *b)
 	return 0;
 }
 
-static int make_key(const struct template_env *env, const struct template_spec *s, char ret[33], struct vial_err *err)
+static int make_key(const struct template_env *env, const struct template_spec *s, char ret[33],
+		    struct vial_err *err)
 {
 	_cleanup_buf_ struct buf text = { 0 };
 	uint8_t digest[SHA256_SIZE];
@@ -54,7 +55,8 @@ static int make_key(const struct template_env *env, const struct template_spec *
 	struct sha256 h;
 	int r;
 
-	buf_printf(&text, "layout %d\nengine qemu %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
+	buf_printf(&text,
+		   "layout %d\nengine qemu %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
 		   LAYOUT_VERSION, s->host->digest, s->host->machine, s->host->accel, s->vcpus,
 		   (unsigned long long)s->memory, s->cmdline);
 	r = filecache_digest(env->cache_fd, s->kernel_fd, s->kernel_name, hex, err);
@@ -98,9 +100,9 @@ static int identity_text(const struct template *t, char *out, size_t n)
 		struct stat st;
 		if (fstat(fds[i], &st) < 0)
 			return -errno;
-		at += (size_t)snprintf(out + at, n - at, " %llu %llu %lld.%09ld", (unsigned long long)st.st_ino,
-				       (unsigned long long)st.st_size, (long long)st.st_mtim.tv_sec,
-				       st.st_mtim.tv_nsec);
+		at += (size_t)snprintf(out + at, n - at, " %llu %llu %lld.%09ld",
+				       (unsigned long long)st.st_ino, (unsigned long long)st.st_size,
+				       (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
 	}
 	return 0;
 }
@@ -322,8 +324,9 @@ static int build(const struct template_env *env, const struct template_spec *spe
 	if (r < 0)
 		return err_sys(err, r, "build a template: make its directory");
 	if (env->progress)
-		env->progress(env->progress_data, spec->root ? "preparing the image's machine (once for this image)"
-							     : "booting a machine (once for this kind of machine)");
+		env->progress(env->progress_data,
+			      spec->root ? "preparing the image's machine (once for this image)"
+					 : "booting a machine (once for this kind of machine)");
 	r = template_build(env, spec, tmp, &t, err);
 	r = r ?: publish(env, tmp, key, &t, err);
 	if (r < 0) {

@@ -94,7 +94,8 @@ struct template_env {
  * @mem_fd, @state_fd, @upper_fd: read-only, owned; @upper_fd is -1 in a machine template
  * @reset_key:	the link key the guest holds
  */
-struct template {
+struct template
+{
 	int mem_fd;
 	int state_fd;
 	int upper_fd;

@@ -119,8 +119,8 @@ static int describe(const struct template_env *env, const struct template_spec *
 	l->launch.vcpus = spec->vcpus;
 	l->launch.memory = spec->memory;
 	l->launch.log_level = env->log_level;
-	if (!l->launch.qemu || !l->launch.accel || !l->launch.machine || !l->launch.cmdline || !l->launch.fstype ||
-	    !l->launch.hostname)
+	if (!l->launch.qemu || !l->launch.accel || !l->launch.machine || !l->launch.cmdline ||
+	    !l->launch.fstype || !l->launch.hostname)
 		return -ENOMEM;
 	return env->log_fd >= 0 ? launcher_add(l, LAUNCH_FD_LOG, env->log_fd) : 0;
 }
@@ -258,10 +258,11 @@ static int check_room(const struct template_env *env, const struct template_spec
 	room = (unsigned long long)fs.f_bavail * fs.f_frsize;
 	if (room >= want)
 		return 0;
-	return err_set(err, VIAL_E_NO_SPACE,
-		       "the disk of the state directory is full: a template needs %llu MiB, %llu MiB are free "
-		       "(make room, or set VIAL_HOME to another disk)",
-		       want >> 20, room >> 20);
+	return err_set(
+		err, VIAL_E_NO_SPACE,
+		"the disk of the state directory is full: a template needs %llu MiB, %llu MiB are free "
+		"(make room, or set VIAL_HOME to another disk)",
+		want >> 20, room >> 20);
 }
 
 int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,

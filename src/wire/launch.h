@@ -24,25 +24,27 @@ enum launch_mode {
 	LAUNCH_COLD = 1,    /* boot the kernel */
 	LAUNCH_RESTORE = 2, /* resume a template */
 	LAUNCH_BUILD = 3,   /* boot, quiesce, write a template, end */
-	LAUNCH_PREPARE = 4, /* resume a template on a copy of its memory, set the root up, write another, end */
+	LAUNCH_PREPARE =
+		4, /* resume a template on a copy of its memory, set the root up, write another, end */
 };
 
 enum launch_role {
-	LAUNCH_FD_LIFELINE = 1, /* stream socket to the client; its end ends the box */
-	LAUNCH_FD_CLIENT = 2,	/* pidfd of the client */
-	LAUNCH_FD_LISTEN = 3,	/* listening unix socket for clients; not in BUILD */
-	LAUNCH_FD_BOXES = 4,	/* directory that holds the box's own, named by id; not in BUILD */
-	LAUNCH_FD_KERNEL = 5,	/* COLD, BUILD; RESTORE: a stub that is never run */
-	LAUNCH_FD_INITRD = 6,	/* COLD, BUILD */
-	LAUNCH_FD_MEM = 7,	/* RESTORE: read-only; else read-write */
-	LAUNCH_FD_STATE = 8,	/* RESTORE, PREPARE: read-only */
-	LAUNCH_FD_EXTENT = 9,	/* root disk, repeated in order, read-only */
-	LAUNCH_FD_UPPER = 10,	/* qcow2, read-write */
+	LAUNCH_FD_LIFELINE = 1,	   /* stream socket to the client; its end ends the box */
+	LAUNCH_FD_CLIENT = 2,	   /* pidfd of the client */
+	LAUNCH_FD_LISTEN = 3,	   /* listening unix socket for clients; not in BUILD */
+	LAUNCH_FD_BOXES = 4,	   /* directory that holds the box's own, named by id; not in BUILD */
+	LAUNCH_FD_KERNEL = 5,	   /* COLD, BUILD; RESTORE: a stub that is never run */
+	LAUNCH_FD_INITRD = 6,	   /* COLD, BUILD */
+	LAUNCH_FD_MEM = 7,	   /* RESTORE: read-only; else read-write */
+	LAUNCH_FD_STATE = 8,	   /* RESTORE, PREPARE: read-only */
+	LAUNCH_FD_EXTENT = 9,	   /* root disk, repeated in order, read-only */
+	LAUNCH_FD_UPPER = 10,	   /* qcow2, read-write */
 	LAUNCH_FD_UPPER_BASE = 11, /* raw backing of the upper, read-only */
-	LAUNCH_FD_CONSOLE = 12, /* stream socket for the serial console, if the client wants it */
-	LAUNCH_FD_LOG = 13,	/* diagnostics */
-	LAUNCH_FD_HOLD = 14,	/* held open for the box's life (locks) */
-	LAUNCH_FD_UPPER_MID = 15, /* qcow2 between upper and its base: what a template wrote; read-only; may be missing */
+	LAUNCH_FD_CONSOLE = 12,	   /* stream socket for the serial console, if the client wants it */
+	LAUNCH_FD_LOG = 13,	   /* diagnostics */
+	LAUNCH_FD_HOLD = 14,	   /* held open for the box's life (locks) */
+	LAUNCH_FD_UPPER_MID =
+		15, /* qcow2 between upper and its base: what a template wrote; read-only; may be missing */
 	LAUNCH_FD_STATE_OUT = 16, /* BUILD, PREPARE: write */
 };
 
