@@ -21,9 +21,9 @@
 #define LAYOUT_VCPUS_MAX  64
 #define LAYOUT_MEMORY_MIN (128ULL << 20) /* smallest class */
 
-#define LAYOUT_CMDLINE                                                                       \
-	"console=ttyS0 quiet loglevel=3 panic=-1 rdinit=/init i8042.noaux i8042.nokbd "      \
-	"random.trust_cpu=on cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 "           \
+#define LAYOUT_CMDLINE                                                                  \
+	"console=ttyS0 quiet loglevel=3 panic=-1 rdinit=/init i8042.noaux i8042.nokbd " \
+	"random.trust_cpu=on cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 "      \
 	"tsc=nowatchdog no_timer_check rcupdate.rcu_expedited=1 nomodeset"
 
 #endif
