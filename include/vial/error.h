@@ -57,9 +57,12 @@ struct vial_err {
 	char msg[VIAL_ERR_MSG_SIZE];
 };
 
-#define VIAL_ERR_INIT                                  \
-	{                                              \
-		sizeof(struct vial_err), 0, 0, { 0 }   \
+#define VIAL_ERR_INIT                          \
+	{                                      \
+		sizeof(struct vial_err), 0, 0, \
+		{                              \
+			0                      \
+		}                              \
 	}
 
 /**

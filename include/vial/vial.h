@@ -137,7 +137,8 @@ const char *vial_spec_get(const struct vial_spec *s, const char *field);
  * @origin:	name used in messages, such as the file's
  * A list in the object replaces what the specification held before; a map is merged by key.
  */
-int vial_spec_load_json(struct vial_spec *s, const char *text, size_t n, const char *origin, struct vial_err *err);
+int vial_spec_load_json(struct vial_spec *s, const char *text, size_t n, const char *origin,
+			struct vial_err *err);
 /* vial_spec_load_file() - the same from a file, at most 1 MiB */
 int vial_spec_load_file(struct vial_spec *s, const char *path, struct vial_err *err);
 /* vial_spec_to_json() - all set fields as one JSON object with "version"; vial_free() it */
@@ -149,7 +150,8 @@ int vial_spec_to_json(const struct vial_spec *s, char **ret, struct vial_err *er
  * vial_box_create() - make a box of @spec (which is copied); nothing runs yet
  * Resolves and imports the image if its root disk is not cached.
  */
-int vial_box_create(struct vial *v, const struct vial_spec *spec, struct vial_box **ret, struct vial_err *err);
+int vial_box_create(struct vial *v, const struct vial_spec *spec, struct vial_box **ret,
+		    struct vial_err *err);
 
 /**
  * vial_box_start() - start its machine
@@ -182,8 +184,8 @@ int vial_box_console_fd(const struct vial_box *b);
 /* ---- commands ---- */
 
 enum {
-	VIAL_EXEC_TTY = 1 << 0,	   /* a pseudo-terminal; stderr goes to stdout */
-	VIAL_EXEC_STDIN = 1 << 1,  /* the caller will write stdin; otherwise it is /dev/null */
+	VIAL_EXEC_TTY = 1 << 0,	       /* a pseudo-terminal; stderr goes to stdout */
+	VIAL_EXEC_STDIN = 1 << 1,      /* the caller will write stdin; otherwise it is /dev/null */
 	VIAL_EXEC_MANUAL_ACK = 1 << 2, /* output is held back until vial_exec_ack() */
 };
 
@@ -212,7 +214,8 @@ struct vial_exec_opts {
 };
 
 /* vial_box_exec() - start a command; never waits for the machine: events tell how it went */
-int vial_box_exec(struct vial_box *b, const struct vial_exec_opts *opts, struct vial_exec **ret, struct vial_err *err);
+int vial_box_exec(struct vial_box *b, const struct vial_exec_opts *opts, struct vial_exec **ret,
+		  struct vial_err *err);
 
 enum vial_event_type {
 	VIAL_EVENT_STARTED = 1,	     /* @pid */
@@ -329,7 +332,8 @@ struct vial_check {
  * @fn:		called once for each check; the struct is borrowed for the call
  * Return: the worst result (enum vial_check_result), or an error.
  */
-int vial_doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data, struct vial_err *err);
+int vial_doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data,
+		struct vial_err *err);
 
 #ifdef __cplusplus
 }

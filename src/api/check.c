@@ -19,7 +19,8 @@ int check_options(const void *given, size_t known, void *ret, const char *what, 
 			return err_set(err, VIAL_E_INVALID, "%s: size is not set", what);
 		for (size_t i = known; i < size; i++)
 			if (bytes[i])
-				return err_set(err, VIAL_E_INVALID, "%s: uses options newer than this library", what);
+				return err_set(err, VIAL_E_INVALID,
+					       "%s: uses options newer than this library", what);
 		memcpy(ret, given, MIN(size, known));
 	}
 	memcpy(ret, &known, sizeof(known));

@@ -6,7 +6,8 @@
 #include "base/err.h"
 #include "box/exec.h"
 
-int vial_box_exec(struct vial_box *b, const struct vial_exec_opts *opts, struct vial_exec **ret, struct vial_err *err)
+int vial_box_exec(struct vial_box *b, const struct vial_exec_opts *opts, struct vial_exec **ret,
+		  struct vial_err *err)
 {
 	struct vial_exec_opts o;
 	int r = check_options(opts, sizeof(o), &o, "vial_exec_opts", err);

@@ -9,7 +9,8 @@ int vial_info_json(struct vial *v, char **ret, struct vial_err *err)
 	return info_json(v, ret, err);
 }
 
-int vial_doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data, struct vial_err *err)
+int vial_doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data,
+		struct vial_err *err)
 {
 	return doctor(v, fn, data, err);
 }

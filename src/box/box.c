@@ -49,6 +49,8 @@ static struct template_env template_env_of(struct vial *v, const char *monitor, 
 	};
 }
 
+_Static_assert(IMAGE_EXTENTS_MAX <= LAUNCH_EXTENTS_MAX, "an image's extents fit a launch description");
+
 static int open_image(struct vial_box *b, struct vial_err *err)
 {
 	_cleanup_free_ char *unpack = NULL, *base = NULL;
@@ -102,6 +104,35 @@ int box_create(struct vial *v, const struct vial_spec *spec, struct vial_box **r
 
 /* ---- start ---- */
 
+/* struct root_of - an image's root as templates want it; @t points into it */
+struct root_of {
+	struct template_root t;
+	int fds[IMAGE_EXTENTS_MAX];
+	uint64_t bytes[IMAGE_EXTENTS_MAX];
+};
+
+/* Descriptors stay the image's, but for t.base_fd, which is the caller's to close. */
+static int root_of_image(struct vial *v, const struct image *i, struct root_of *ret, struct vial_err *err)
+{
+	struct stat st;
+
+	*ret = (struct root_of){ .t = { .digest = i->digest, .fstype = i->fstype, .n = i->n_extents } };
+	ret->t.base_name = "upper.ext4";
+	ret->t.fds = ret->fds;
+	ret->t.bytes = ret->bytes;
+	for (size_t k = 0; k < i->n_extents; k++) {
+		ret->fds[k] = i->extents[k].fd;
+		ret->bytes[k] = i->extents[k].bytes;
+	}
+	ret->t.base_fd = home_asset(v, "upper.ext4", NULL, err);
+	if (ret->t.base_fd < 0)
+		return ret->t.base_fd;
+	if (fstat(ret->t.base_fd, &st) < 0)
+		return err_sys(err, -errno, "stat upper.ext4");
+	ret->t.base_bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
 static int make_socket(struct vial_box *b, const char *tmp)
 {
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -110,7 +141,8 @@ static int make_socket(struct vial_box *b, const char *tmp)
 	if (fd < 0)
 		return -errno;
 	/* The state directory's own path may be longer than sun_path. */
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, tmp, BOX_SOCKET);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, tmp,
+		 BOX_SOCKET);
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 128) < 0)
 		return -errno;
 	return launcher_add_own(&b->launcher, LAUNCH_FD_LISTEN, take_fd(fd));
@@ -131,7 +163,8 @@ static int give_away(int dir, uid_t uid)
 	if (uid == (uid_t)-1)
 		return 0;
 	if (fchownat(dir, "lock", uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    fchownat(dir, BOX_SOCKET, uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 || fchown(dir, uid, (gid_t)uid) < 0)
+	    fchownat(dir, BOX_SOCKET, uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fchown(dir, uid, (gid_t)uid) < 0)
 		return -errno;
 	return 0;
 }
@@ -183,8 +216,6 @@ static int add_disks(struct vial_box *b, struct vial_err *err)
 	struct stat st;
 	int r = 0;
 
-	if (b->image.n_extents > LAUNCH_EXTENTS_MAX)
-		return err_set(err, VIAL_E_LIMIT, "the image has more than %d layers", LAUNCH_EXTENTS_MAX - 1);
 	base = home_asset(b->home, "upper.ext4", NULL, err);
 	if (base < 0)
 		return base;
@@ -229,36 +260,29 @@ static int describe(struct vial_box *b, const struct machine *m)
 	return b->home->log_fd >= 0 ? launcher_add(&b->launcher, LAUNCH_FD_LOG, b->home->log_fd) : 0;
 }
 
-/*
- * Enough of a kernel for QEMU to take it: a bzImage header without code. A restored machine has its
- * kernel in memory already; see qemu_args.c.
- */
-static int kernel_stub(void)
-{
-	uint8_t stub[8192] = { 0 };
-
-	stub[0x1f1] = 1;	    /* setup sectors */
-	memcpy(stub + 0x202, "HdrS", 4);
-	stub[0x207] = 2;	    /* protocol 2.12 */
-	stub[0x206] = 12;
-	stub[0x211] = 1;	    /* loaded high */
-	return fd_memfd("vial-no-kernel", stub, sizeof(stub));
-}
-
-static int add_restore(struct vial_box *b, const struct machine *m, const char *monitor, uid_t uid,
+static int add_restore(struct vial_box *b, struct machine *m, const char *monitor, uid_t uid,
 		       struct vial_err *err)
 {
 	const struct template_env env = template_env_of(b->home, monitor, uid);
+	struct root_of root;
 	struct template t;
-	int r = template_open(&env, &m->t, false, &t, err);
+	int r = root_of_image(b->home, &b->image, &root, err);
 
 	if (r < 0)
 		return r;
+	m->t.root = &root.t;
+	r = template_open(&env, &m->t, false, &t, err);
+	m->t.root = NULL;
+	fd_close(&root.t.base_fd);
+	if (r < 0)
+		return r;
 	b->launcher.launch.mode = LAUNCH_RESTORE;
+	b->launcher.launch.rooted = 1;
 	memcpy(b->launcher.launch.reset_key, t.reset_key, LINK_KEY_SIZE);
 	r = launcher_add_own(&b->launcher, LAUNCH_FD_MEM, take_fd(t.mem_fd));
 	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_STATE, take_fd(t.state_fd));
-	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, kernel_stub());
+	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_UPPER_MID, take_fd(t.upper_fd));
+	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, template_kernel_stub());
 	template_done(&t);
 	return r < 0 ? err_sys(err, r, "start from the template") : 0;
 }
@@ -319,19 +343,31 @@ int box_start(struct vial_box *b, struct vial_err *err)
 
 int box_prepare(struct vial *v, const struct vial_spec *spec, bool force, struct vial_err *err)
 {
+	_cleanup_(box_freep) struct vial_box *b = NULL;
 	_cleanup_(machine_done) struct machine m = { .t.kernel_fd = -1 };
 	_cleanup_free_ char *monitor = NULL;
 	_cleanup_fd_ int lock = -1;
 	struct template t;
 	uid_t uid;
-	int r = machine_init(v, spec, NULL, &m, err);
+	int r = box_create(v, spec, &b, err);
 
+	r = r ?: machine_init(v, spec, &b->image, &m, err);
 	r = r ?: home_helper(v, "vial-monitor", &monitor, err);
 	r = r ?: home_uid(v, &uid, &lock, err);
 	if (r < 0)
 		return r;
 	const struct template_env env = template_env_of(v, monitor, uid);
 	r = template_open(&env, &m.t, force, &t, err);
+	if (r < 0)
+		return r;
+	template_done(&t);
+	struct root_of root;
+	r = root_of_image(v, &b->image, &root, err);
+	if (r < 0)
+		return r;
+	m.t.root = &root.t;
+	r = template_open(&env, &m.t, force, &t, err);
+	fd_close(&root.t.base_fd);
 	if (r == 0)
 		template_done(&t);
 	return r;

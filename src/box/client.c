@@ -52,7 +52,8 @@ static bool client_flush(struct client *c)
 		client_free(c);
 		return false;
 	}
-	loop_src_set_events(c->src, (c->ending ? 0U : (uint32_t)EPOLLIN) | (r == 0 ? (uint32_t)EPOLLOUT : 0U));
+	loop_src_set_events(c->src,
+			    (c->ending ? 0U : (uint32_t)EPOLLIN) | (r == 0 ? (uint32_t)EPOLLOUT : 0U));
 	return true;
 }
 
@@ -114,9 +115,7 @@ static bool start_command(struct client *c)
 	}
 	c->guest_in.max = FRAME_MAX;
 	c->granted[AGENT_STDOUT] = c->granted[AGENT_STDERR] = msg.exec.window;
-	hello.hello.magic = slice_str(AGENT_MAGIC);
-	hello.hello.version_min = AGENT_VERSION_MIN;
-	hello.hello.version_max = AGENT_VERSION_MAX;
+	guest_fill_hello(&hello);
 	log_debug("command %u goes to the agent", c->conn);
 	bool alive = to_agent(c, &hello) && to_agent(c, &msg);
 	agent_host_msg_done(&msg);

@@ -40,7 +40,8 @@ static void check_kvm(struct vial *v, struct finding *f)
 		snprintf(f->found, sizeof(f->found), "usable");
 	}
 	if (f->result)
-		f->remedy = "boxes run by software emulation: slower, and no security boundary by QEMU's own policy";
+		f->remedy = "boxes run by software emulation: slower, and no security boundary by QEMU's own "
+			    "policy";
 }
 
 static void check_qemu(struct vial *v, struct finding *f)
@@ -48,8 +49,8 @@ static void check_qemu(struct vial *v, struct finding *f)
 	struct vial_err err = VIAL_ERR_INIT;
 
 	if (home_host(v, &err) == 0) {
-		snprintf(f->found, sizeof(f->found), "%.150s, version %s, accelerator %s", v->host.qemu, v->host.version,
-			 v->host.accel);
+		snprintf(f->found, sizeof(f->found), "%.150s, version %s, accelerator %s", v->host.qemu,
+			 v->host.version, v->host.accel);
 		return;
 	}
 	f->result = VIAL_CHECK_FAIL;
@@ -61,7 +62,8 @@ static void check_kernel(struct vial *v, struct finding *f)
 {
 	struct vial_err err = VIAL_ERR_INIT;
 	_cleanup_free_ char *path = NULL;
-	_cleanup_fd_ int fd = v->kernel ? open(v->kernel, O_RDONLY | O_CLOEXEC) : home_asset(v, "vmlinuz", &path, &err);
+	_cleanup_fd_ int fd =
+		v->kernel ? open(v->kernel, O_RDONLY | O_CLOEXEC) : home_asset(v, "vmlinuz", &path, &err);
 	const char *name = v->kernel ? v->kernel : path ? path : "vmlinuz";
 
 	if (fd >= 0 && kernel_check(fd, name, &err) == 0) {
@@ -95,7 +97,8 @@ static void check_landlock(struct vial *v _unused_, struct finding *f)
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
 	if (abi > 0) {
-		snprintf(f->found, sizeof(f->found), "ABI %ld%s", abi, abi < 6 ? " (6 adds signal and socket scopes)" : "");
+		snprintf(f->found, sizeof(f->found), "ABI %ld%s", abi,
+			 abi < 6 ? " (6 adds signal and socket scopes)" : "");
 		return;
 	}
 	f->result = VIAL_CHECK_WARN;
@@ -116,7 +119,8 @@ static void check_userns(struct vial *v _unused_, struct finding *f)
 	}
 	f->result = VIAL_CHECK_WARN;
 	snprintf(f->found, sizeof(f->found), "refused: the jail has one layer less");
-	f->remedy = "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or user.max_user_namespaces above 0";
+	f->remedy =
+		"sysctl kernel.apparmor_restrict_unprivileged_userns=0, or user.max_user_namespaces above 0";
 }
 
 static void check_notify(struct vial *v _unused_, struct finding *f)
@@ -151,14 +155,16 @@ static void check_home(struct vial *v, struct finding *f)
 	}
 }
 
-int doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data, struct vial_err *err _unused_)
+int doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data,
+	   struct vial_err *err _unused_)
 {
 	static const struct {
 		const char *name;
 		void (*check)(struct vial *v, struct finding *f);
 	} checks[] = {
-		{ "qemu", check_qemu },		{ "kvm", check_kvm },	    { "kernel", check_kernel },
-		{ "helpers", check_helpers },	{ "home", check_home },	    { "seccomp-notify", check_notify },
+		{ "qemu", check_qemu },		{ "kvm", check_kvm },
+		{ "kernel", check_kernel },	{ "helpers", check_helpers },
+		{ "home", check_home },		{ "seccomp-notify", check_notify },
 		{ "landlock", check_landlock }, { "userns", check_userns },
 	};
 	int worst = VIAL_CHECK_OK;
@@ -166,8 +172,11 @@ int doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), v
 	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
 		struct finding f = { .result = VIAL_CHECK_OK };
 		checks[i].check(v, &f);
-		const struct vial_check c = { .size = sizeof(c), .name = checks[i].name, .result = f.result,
-					      .found = f.found, .remedy = f.result ? f.remedy : NULL };
+		const struct vial_check c = { .size = sizeof(c),
+					      .name = checks[i].name,
+					      .result = f.result,
+					      .found = f.found,
+					      .remedy = f.result ? f.remedy : NULL };
 		fn(data, &c);
 		worst = MAX(worst, f.result);
 	}

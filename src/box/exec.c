@@ -22,7 +22,8 @@ static int connect_box(const struct vial_box *b)
 
 	if (fd < 0)
 		return -errno;
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, b->id, BOX_SOCKET);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, b->id,
+		 BOX_SOCKET);
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -errno;
 	int r = fd_set_nonblock(fd, true);
@@ -46,7 +47,8 @@ int exec_send(struct vial_exec *x, const struct mon_msg *m, struct vial_err *err
 	return r < 0 ? err_sys(err, r, "speak to the box's monitor") : 0;
 }
 
-int exec_start(struct vial_box *b, const struct vial_exec_opts *opts, struct vial_exec **ret, struct vial_err *err)
+int exec_start(struct vial_box *b, const struct vial_exec_opts *opts, struct vial_exec **ret,
+	       struct vial_err *err)
 {
 	_cleanup_(exec_request_done) struct agent_exec req = { 0 };
 	_cleanup_(exec_freep) struct vial_exec *x = calloc(1, sizeof(*x));
@@ -119,7 +121,8 @@ static int output_event(struct vial_exec *x, const struct mon_msg *m, struct via
 }
 
 /* A message to an event: 1 with one in @ret, 0 if it makes none, or an error. */
-static int to_event(struct vial_exec *x, const struct mon_msg *m, struct vial_event *ret, struct vial_err *err)
+static int to_event(struct vial_exec *x, const struct mon_msg *m, struct vial_event *ret,
+		    struct vial_err *err)
 {
 	switch (m->type) {
 	case MON_STARTED:

@@ -36,7 +36,8 @@ struct vial_exec {
 	bool exited;
 };
 
-int exec_start(struct vial_box *b, const struct vial_exec_opts *opts, struct vial_exec **ret, struct vial_err *err);
+int exec_start(struct vial_box *b, const struct vial_exec_opts *opts, struct vial_exec **ret,
+	       struct vial_err *err);
 void exec_free(struct vial_exec *x);
 DEFINE_CLEANUP(struct vial_exec, exec_free)
 
@@ -51,7 +52,7 @@ int exec_send(struct vial_exec *x, const struct mon_msg *m, struct vial_err *err
 int exec_request(const struct vial_box *b, const struct vial_exec_opts *opts, struct agent_exec *ret,
 		 struct vial_err *err);
 void exec_request_done(struct agent_exec *r);
-int exec_run(struct vial_box *b, const struct vial_exec_opts *opts, const void *input, size_t input_len, size_t limit,
-	     struct vial_output *ret, struct vial_err *err);
+int exec_run(struct vial_box *b, const struct vial_exec_opts *opts, const void *input, size_t input_len,
+	     size_t limit, struct vial_output *ret, struct vial_err *err);
 
 #endif

@@ -49,7 +49,9 @@ static int make_env(const struct vial_box *b, const struct vial_exec_opts *o, st
 {
 	int r = strv_add(env, DEFAULT_PATH);
 
-	r = r ?: strv_addf(env, "HOSTNAME=%s", b->launcher.launch.hostname ? b->launcher.launch.hostname : "vial");
+	r = r
+		    ?: strv_addf(env, "HOSTNAME=%s",
+				 b->launcher.launch.hostname ? b->launcher.launch.hostname : "vial");
 	r = r ?: merge_env(env, &b->image.config.env);
 	r = r ?: merge_env(env, &b->spec->env);
 	for (size_t i = 0; r == 0 && o->env && o->env[i]; i++)

@@ -76,8 +76,8 @@ static int on_event(struct vial_exec *x, struct collect *c, const struct vial_ev
 	}
 }
 
-int exec_run(struct vial_box *b, const struct vial_exec_opts *opts, const void *input, size_t input_len, size_t limit,
-	     struct vial_output *ret, struct vial_err *err)
+int exec_run(struct vial_box *b, const struct vial_exec_opts *opts, const void *input, size_t input_len,
+	     size_t limit, struct vial_output *ret, struct vial_err *err)
 {
 	_cleanup_(exec_freep) struct vial_exec *x = NULL;
 	_cleanup_(collect_done) struct collect c = { .limit = limit, .input = input, .input_len = input_len };
@@ -85,7 +85,8 @@ int exec_run(struct vial_box *b, const struct vial_exec_opts *opts, const void *
 	struct vial_event e;
 	int r;
 
-	o.flags = (o.flags & ~(uint32_t)(VIAL_EXEC_MANUAL_ACK | VIAL_EXEC_STDIN)) | (input ? VIAL_EXEC_STDIN : 0U);
+	o.flags = (o.flags & ~(uint32_t)(VIAL_EXEC_MANUAL_ACK | VIAL_EXEC_STDIN)) |
+		  (input ? VIAL_EXEC_STDIN : 0U);
 	c.out.limit = c.err.limit = limit + 1;
 	r = exec_start(b, &o, &x, err);
 	while (r == 0) {
@@ -96,8 +97,12 @@ int exec_run(struct vial_box *b, const struct vial_exec_opts *opts, const void *
 		return r;
 	if (!buf_cstr(&c.out) || !buf_cstr(&c.err))
 		return err_sys(err, -ENOMEM, "collect the command's output");
-	*ret = (struct vial_output){ .size = sizeof(*ret), .code = c.code, .out = c.out.data, .out_len = c.out.len,
-				     .err = c.err.data, .err_len = c.err.len };
+	*ret = (struct vial_output){ .size = sizeof(*ret),
+				     .code = c.code,
+				     .out = c.out.data,
+				     .out_len = c.out.len,
+				     .err = c.err.data,
+				     .err_len = c.err.len };
 	c.out = c.err = (struct buf){ 0 };
 	return 0;
 }

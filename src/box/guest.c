@@ -8,7 +8,8 @@
  * Steps: RESET is queued as soon as the machine is being started (the port takes it when the guest
  * opens it) -> HELLO -> control connection: hello, Refresh, Setup sent in one go, and the commands that wait
  * right behind them: the agent handles all of it in order, so no round trip is spent waiting.
- * Building a template: hello, Quiesce -> Done -> the engine saves.
+ * Building a template: hello, Quiesce -> Done -> the engine saves. Preparing one with its root set up: identity,
+ * Setup, Thaw, a first command to warm up, Quiesce -> Done -> the engine saves.
  * Who is trusted: the guest is hostile. An answer that was not asked for ends the box.
  */
 #include <errno.h>
@@ -37,13 +38,18 @@ int guest_ask(struct monitor *m, const struct agent_host_msg *msg)
 	return link_send(m->link, m->control, frame.data, frame.len);
 }
 
+void guest_fill_hello(struct agent_host_msg *msg)
+{
+	msg->hello.magic = slice_str(AGENT_MAGIC);
+	msg->hello.version_min = AGENT_VERSION_MIN;
+	msg->hello.version_max = AGENT_VERSION_MAX;
+}
+
 static int send_hello(struct monitor *m)
 {
 	struct agent_host_msg msg = { .type = AGENT_HOST_HELLO };
 
-	msg.hello.magic = slice_str(AGENT_MAGIC);
-	msg.hello.version_min = AGENT_VERSION_MIN;
-	msg.hello.version_max = AGENT_VERSION_MAX;
+	guest_fill_hello(&msg);
 	return guest_ask(m, &msg);
 }
 
@@ -69,23 +75,60 @@ static int send_identity(struct monitor *m)
 	if (m->launch.console_shell)
 		setup.setup.console_shell = slice_str(m->launch.console_shell);
 	int r = guest_ask(m, &refresh);
-	r = r < 0 ? r : guest_ask(m, &setup);
-	if (r == 0 && m->launch.mode == LAUNCH_RESTORE)
+	if (r == 0 && !m->launch.rooted)
+		r = guest_ask(m, &setup);
+	if (r == 0 && launch_incoming(&m->launch))
 		r = guest_ask(m, &thaw); /* it was saved frozen */
 	return r;
+}
+
+/*
+ * Runs a shell that does nothing, so that what every start reads is in the template's memory. An image
+ * without a shell makes no difference: the end of the connection is what is waited for.
+ */
+static void warm_up(struct monitor *m)
+{
+	struct agent_host_msg hello = { .type = AGENT_HOST_HELLO }, msg = { .type = AGENT_HOST_EXEC };
+	_cleanup_buf_ struct buf out = { 0 };
+	int r = link_open(m->link, false, &m->warm);
+
+	guest_fill_hello(&hello);
+	r = r ?: strv_add(&msg.exec.argv, "/bin/sh");
+	r = r ?: strv_add(&msg.exec.argv, "-c");
+	r = r ?: strv_add(&msg.exec.argv, ":");
+	r = r ?: strv_add(&msg.exec.env, "PATH=/bin:/usr/bin");
+	msg.exec.window = AGENT_WINDOW;
+	msg.exec.timeout_ms = 10000;
+	r = r ?: agent_host_msg_put(&out, &hello);
+	r = r ?: agent_host_msg_put(&out, &msg);
+	r = r ?: link_send(m->link, m->warm, out.data, out.len);
+	agent_host_msg_done(&msg);
+	if (r < 0)
+		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot warm the guest up: %s", strerror(-r));
+}
+
+static void quiesce(struct monitor *m)
+{
+	struct agent_host_msg msg = { .type = AGENT_HOST_QUIESCE };
+	int r = guest_ask(m, &msg);
+
+	if (r < 0)
+		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
 }
 
 static void on_reset(void *owner)
 {
 	struct monitor *m = owner;
-	struct agent_host_msg quiesce = { .type = AGENT_HOST_QUIESCE };
 	int r = link_open(m->link, true, &m->control);
 
 	log_debug("agent is up");
 	m->state = MON_UP;
 	m->control_in.max = FRAME_MAX;
 	r = r ?: send_hello(m);
-	r = r ?: m->launch.mode == LAUNCH_BUILD ? guest_ask(m, &quiesce) : send_identity(m);
+	if (r == 0 && m->launch.mode == LAUNCH_BUILD)
+		quiesce(m);
+	else
+		r = r ?: send_identity(m);
 	if (r < 0) {
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
 		return;
@@ -104,7 +147,9 @@ static void on_done(struct monitor *m)
 	enum agent_host_type what = m->asked[0];
 	memmove(m->asked, m->asked + 1, --m->n_asked * sizeof(m->asked[0]));
 	log_debug("agent done with request %d", what);
-	if (what == AGENT_HOST_SETUP)
+	if (m->launch.mode == LAUNCH_PREPARE && what == AGENT_HOST_THAW)
+		warm_up(m);
+	else if (what == (launch_incoming(&m->launch) ? AGENT_HOST_THAW : AGENT_HOST_SETUP))
 		monitor_ready(m);
 	else if (what == AGENT_HOST_QUIESCE && m->ops->save_template(m->engine, &err) < 0)
 		monitor_fail(m, err.code, "%s", err.msg);
@@ -122,7 +167,8 @@ static void control_msg(struct monitor *m, const struct agent_guest_msg *g)
 		break;
 	case AGENT_GUEST_FAILED: {
 		size_t what = m->n_asked ? m->asked[0] : 0;
-		const char *name = what < ARRAY_SIZE(names) && names[what] ? names[what] : "do what was asked";
+		const char *name =
+			what < ARRAY_SIZE(names) && names[what] ? names[what] : "do what was asked";
 		monitor_fail(m, g->failed.kind == AGENT_FAIL_ROOT ? VIAL_E_UNSUPPORTED : VIAL_E_ENGINE,
 			     "the guest could not %s: %.*s", name, (int)g->failed.message.n,
 			     (const char *)g->failed.message.p);
@@ -130,9 +176,10 @@ static void control_msg(struct monitor *m, const struct agent_guest_msg *g)
 	}
 	case AGENT_GUEST_HELLO:
 		if (g->hello.version_min > AGENT_VERSION_MAX)
-			monitor_fail(m, VIAL_E_UNSUPPORTED,
-				     "the guest's agent speaks protocol version %u and later, this vial speaks %u",
-				     g->hello.version_min, AGENT_VERSION_MAX);
+			monitor_fail(
+				m, VIAL_E_UNSUPPORTED,
+				"the guest's agent speaks protocol version %u and later, this vial speaks %u",
+				g->hello.version_min, AGENT_VERSION_MAX);
 		break;
 	default:
 		break;
@@ -165,10 +212,23 @@ static void on_gone(void *owner, uint32_t conn)
 {
 	struct monitor *m = owner;
 
-	if (conn == m->control)
+	if (conn == m->warm) {
+		m->warm = 0;
+		quiesce(m);
+	} else if (conn == m->control) {
 		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent dropped its control connection");
-	else
+	} else {
 		clients_guest_gone(m, conn);
+	}
+}
+
+/* The agent will say no more on this connection, so neither do we. */
+static void on_shut(void *owner, uint32_t conn)
+{
+	struct monitor *m = owner;
+
+	link_shut(m->link, conn);
+	on_gone(owner, conn);
 }
 
 static void on_opened(void *owner _unused_, uint32_t conn _unused_)
@@ -176,7 +236,7 @@ static void on_opened(void *owner _unused_, uint32_t conn _unused_)
 	/* Only hosts open connections; the link refuses others. */
 }
 
-static const struct link_ops link_callbacks = { on_opened, on_data, on_gone, on_gone, on_reset };
+static const struct link_ops link_callbacks = { on_opened, on_data, on_shut, on_gone, on_reset };
 
 int guest_init(struct monitor *m, struct vial_err *err)
 {

@@ -34,7 +34,8 @@ static int refuse_network_fs(const struct vial *v, struct vial_err *err)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		if ((unsigned int)fs.f_type == bad[i].magic)
 			return err_set(err, VIAL_E_UNSUPPORTED,
-				       "state directory '%s' is on %s, where locks cannot be relied on: set VIAL_HOME "
+				       "state directory '%s' is on %s, where locks cannot be relied on: set "
+				       "VIAL_HOME "
 				       "to a local directory",
 				       v->path, bad[i].name);
 	return 0;
@@ -56,7 +57,8 @@ static int open_dirs(struct vial *v, struct vial_err *err)
 
 	v->fd = r < 0 ? r : open(v->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (v->fd < 0)
-		return err_sys(err, r < 0 ? r : -errno, "state directory '%s' (set VIAL_HOME to another)", v->path);
+		return err_sys(err, r < 0 ? r : -errno, "state directory '%s' (set VIAL_HOME to another)",
+			       v->path);
 	r = refuse_network_fs(v, err);
 	r = r ?: open_sub(v, "boxes", 0700, &v->boxes_fd, err);
 	r = r ?: open_sub(v, "templates", 0700, &v->templates_fd, err);
@@ -106,7 +108,8 @@ static int choose_home(const char *given, char **ret, struct vial_err *err)
 	else if (user && user[0] == '/')
 		n = asprintf(&path, "%s/.local/share/vial", user);
 	else
-		return err_set(err, VIAL_E_INVALID, "no state directory: set VIAL_HOME (HOME is not set either)");
+		return err_set(err, VIAL_E_INVALID,
+			       "no state directory: set VIAL_HOME (HOME is not set either)");
 	if (n < 0)
 		return err_sys(err, -ENOMEM, "find the state directory");
 	*ret = take_ptr(path);
@@ -123,7 +126,8 @@ static int find_installation(struct vial *v, const char *libexec)
 	r = set_copy(&v->libexec, libexec);
 	if (r < 0)
 		return r;
-	if (dladdr((void *)(uintptr_t)find_installation, &info) && info.dli_fname && strchr(info.dli_fname, '/'))
+	if (dladdr((void *)(uintptr_t)find_installation, &info) && info.dli_fname &&
+	    strchr(info.dli_fname, '/'))
 		real = realpath(info.dli_fname, NULL);
 	if (real && strrchr(real, '/')) {
 		*strrchr(real, '/') = '\0';
@@ -151,11 +155,12 @@ static int take_opts(struct vial *v, const struct vial_opts *o, struct vial_err 
 	const char *level = o->log_level ? o->log_level : first_env("VIAL_LOG", NULL);
 	int r;
 
-	if (engine && strcmp(engine, "auto") != 0 && strcmp(engine, "kvm") != 0 && strcmp(engine, "qemu") != 0)
+	if (engine && strcmp(engine, "auto") != 0 && strcmp(engine, "kvm") != 0 &&
+	    strcmp(engine, "qemu") != 0)
 		return err_set(err, VIAL_E_INVALID, "engine '%s': unknown (use auto, kvm or qemu)", engine);
 	if (level && log_level_parse(level, &v->log_level) < 0)
-		return err_set(err, VIAL_E_INVALID, "log level '%s': unknown (use error, warn, info, debug or trace)",
-			       level);
+		return err_set(err, VIAL_E_INVALID,
+			       "log level '%s': unknown (use error, warn, info, debug or trace)", level);
 	r = set_copy(&v->engine, engine ? engine : "auto");
 	r = r ?: set_copy(&v->kernel, o->kernel ? o->kernel : first_env("VIAL_KERNEL", "SHURU_KERNEL"));
 	r = r ?: set_copy(&v->initrd, o->initrd ? o->initrd : first_env("VIAL_INITRD", "SHURU_INITRD"));
@@ -236,7 +241,8 @@ int home_asset(const struct vial *v, const char *name, char **ret_path, struct v
 		return err_sys(err, -ENOMEM, "find %s", name);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return err_sys(err, -errno, "guest asset '%s' ('make demo' or 'vial init' provides it)", path);
+		return err_sys(err, -errno, "guest asset '%s' ('make demo' or 'vial init' provides it)",
+			       path);
 	if (ret_path)
 		*ret_path = take_ptr(path);
 	return fd;

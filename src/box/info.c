@@ -36,9 +36,9 @@ static json_t *engine_info(struct vial *v)
 
 	if (home_host(v, &err) < 0)
 		return json_pack("{s:b, s:s}", "usable", 0, "problem", err.msg);
-	return json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:s*}", "usable", 1, "name", "qemu", "program", v->host.qemu,
-			 "version", v->host.version, "machine", v->host.machine, "accelerator", v->host.accel,
-			 "kvm_problem", v->host.kvm_why[0] ? v->host.kvm_why : NULL);
+	return json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:s*}", "usable", 1, "name", "qemu", "program",
+			 v->host.qemu, "version", v->host.version, "machine", v->host.machine, "accelerator",
+			 v->host.accel, "kvm_problem", v->host.kvm_why[0] ? v->host.kvm_why : NULL);
 }
 
 static json_t *kernel_info(struct vial *v)
@@ -62,10 +62,12 @@ int info_json(struct vial *v, char **ret, struct vial_err *err)
 
 	count_dir(v->templates_fd, &templates);
 	count_dir(v->boxes_fd, &boxes);
-	j = json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:{s:I, s:I, s:i}}", "version", VIAL_VERSION, "home", v->path,
-		      "engine", engine_info(v), "kernel", kernel_info(v), "templates", (json_int_t)templates, "boxes",
-		      (json_int_t)boxes, "host", "cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "memory_bytes",
-		      (json_int_t)sysconf(_SC_PHYS_PAGES) * (json_int_t)sysconf(_SC_PAGESIZE), "layout", LAYOUT_VERSION);
+	j = json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:{s:I, s:I, s:i}}", "version", VIAL_VERSION, "home",
+		      v->path, "engine", engine_info(v), "kernel", kernel_info(v), "templates",
+		      (json_int_t)templates, "boxes", (json_int_t)boxes, "host", "cpus",
+		      (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "memory_bytes",
+		      (json_int_t)sysconf(_SC_PHYS_PAGES) * (json_int_t)sysconf(_SC_PAGESIZE), "layout",
+		      LAYOUT_VERSION);
 	char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
 	json_decref(j);
 	if (!text)

@@ -6,6 +6,7 @@
 #include "box/home.h"
 
 int info_json(struct vial *v, char **ret, struct vial_err *err);
-int doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data, struct vial_err *err);
+int doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), void *data,
+	   struct vial_err *err);
 
 #endif

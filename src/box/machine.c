@@ -23,8 +23,8 @@ static uint64_t class_of(uint64_t want, uint64_t smallest)
 }
 
 /* --kernel, then VIAL_KERNEL, then the one beside a disk image, then the installed one. */
-static int open_kernel(struct vial *v, const struct vial_spec *spec, const struct image *image, struct machine *m,
-		       struct vial_err *err)
+static int open_kernel(struct vial *v, const struct vial_spec *spec, const struct image *image,
+		       struct machine *m, struct vial_err *err)
 {
 	const char *path = spec->kernel ? spec->kernel : v->kernel ? v->kernel : image ? image->kernel : NULL;
 
@@ -52,8 +52,8 @@ static int add_initrd(struct machine *m, int fd, const char *name)
 }
 
 /* A given initrd brings its own modules; ours fit only our kernel. The agent comes last: its /init wins. */
-static int open_initrd(struct vial *v, const struct vial_spec *spec, const struct image *image, struct machine *m,
-		       struct vial_err *err)
+static int open_initrd(struct vial *v, const struct vial_spec *spec, const struct image *image,
+		       struct machine *m, struct vial_err *err)
 {
 	const char *path = spec->initrd ? spec->initrd : v->initrd ? v->initrd : image ? image->initrd : NULL;
 	int fd, r;
@@ -100,7 +100,8 @@ int machine_init(struct vial *v, const struct vial_spec *spec, const struct imag
 		return r;
 	r = make_cmdline(spec, &m);
 	if (r < 0)
-		return err_set(err, VIAL_E_INVALID, "boot_arg: the kernel's command line would be longer than 2000 bytes");
+		return err_set(err, VIAL_E_INVALID,
+			       "boot_arg: the kernel's command line would be longer than 2000 bytes");
 	m.t.cmdline = m.cmdline;
 	*ret = m;
 	m = (struct machine){ .t.kernel_fd = -1 };

@@ -189,9 +189,9 @@ static void on_exited(void *data, const char *why)
 	}
 	const char *hint = console_hint(m);
 	monitor_fail(m, VIAL_E_ENGINE, "%s%s%s%.200s",
-		     why			 ? why
+		     why			? why
 		     : m->state == MON_STARTING ? "the guest ended while it started"
-						 : "the guest ended",
+						: "the guest ended",
 		     *hint ? " (its console: " : "", hint, *hint ? ")" : "");
 }
 
@@ -268,9 +268,11 @@ static int read_launch(struct monitor *m, struct vial_err *err)
 	close(LAUNCH_FD_BLOB);
 	if (r < 0)
 		return err_sys(err, r, "vial-monitor is started by libvial only; launch description");
-	if (launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0) < 0 || launch_fd(&m->launch, LAUNCH_FD_CLIENT, 0) < 0)
+	if (launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0) < 0 ||
+	    launch_fd(&m->launch, LAUNCH_FD_CLIENT, 0) < 0)
 		return err_set(err, VIAL_E_INVALID, "launch description lacks lifeline or client");
-	log_open("vial-monitor", launch_fd(&m->launch, LAUNCH_FD_LOG, 0), (enum log_level)m->launch.log_level);
+	log_open("vial-monitor", launch_fd(&m->launch, LAUNCH_FD_LOG, 0),
+		 (enum log_level)m->launch.log_level);
 	return 0;
 }
 
@@ -280,13 +282,15 @@ static int watch(struct monitor *m)
 	int r = loop_add_fd(m->loop, launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0), EPOLLIN, on_lifeline, m,
 			    &m->lifeline_src);
 
-	r = r ?: loop_add_fd(m->loop, launch_fd(&m->launch, LAUNCH_FD_CLIENT, 0), EPOLLIN, on_client_gone, m,
-			     &m->client_src);
+	r = r
+		    ?: loop_add_fd(m->loop, launch_fd(&m->launch, LAUNCH_FD_CLIENT, 0), EPOLLIN,
+				   on_client_gone, m, &m->client_src);
 	if (r == 0 && listen_fd >= 0)
 		r = loop_add_fd(m->loop, listen_fd, EPOLLIN, on_listen, m, &m->listen_src);
 	r = r ?: loop_add_fd(m->loop, m->ops->agent_fd(m->engine), EPOLLIN, on_agent, m, &m->agent_src);
 	if (r == 0 && m->ops->console_fd(m->engine) >= 0)
-		r = loop_add_fd(m->loop, m->ops->console_fd(m->engine), EPOLLIN, on_console, m, &m->console_src);
+		r = loop_add_fd(m->loop, m->ops->console_fd(m->engine), EPOLLIN, on_console, m,
+				&m->console_src);
 	return r ?: loop_add_timer(m->loop, on_timeout, m, &m->timer);
 }
 

@@ -17,8 +17,8 @@
 #include "wire/mon.h"
 
 #define MON_CLIENTS_MAX	    512
-#define MON_CONSOLE_MAX	    KIB(8)		/* the tail that is kept for messages */
-#define MON_START_TIMEOUT_S 120			/* a guest that has not answered by then is given up */
+#define MON_CONSOLE_MAX	    KIB(8) /* the tail that is kept for messages */
+#define MON_START_TIMEOUT_S 120	   /* a guest that has not answered by then is given up */
 #define MON_OUT_MAX	    (2 * AGENT_WINDOW + MIB(1)) /* queued to one client: its credit and some control */
 
 /* enum mon_state - STARTING (machine starts) -> UP (agent answers) -> READY (root set up) -> ENDING -> DEAD */
@@ -60,14 +60,15 @@ struct monitor {
 	struct loop_src *agent_src, *console_src, *lifeline_src, *client_src, *listen_src, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
-	uint32_t control;	     /* link connection, 0 before the first HELLO */
+	uint32_t control; /* link connection, 0 before the first HELLO */
 	struct frame_in control_in;
+	uint32_t warm;		       /* connection of the warm-up command, 0 */
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
 	size_t n_asked;
 	struct client *clients;
 	size_t n_clients;
 	struct buf console;
-	char boxes_path[32]; /* of LAUNCH_FD_BOXES, for Landlock */
+	char boxes_path[32];	     /* of LAUNCH_FD_BOXES, for Landlock */
 	char why[VIAL_ERR_MSG_SIZE]; /* why the box cannot run; empty while it can */
 	int why_code;
 };
@@ -81,6 +82,7 @@ void monitor_flush_agent(struct monitor *m);
 int guest_init(struct monitor *m, struct vial_err *err);
 int guest_feed(struct monitor *m, const void *p, size_t n);
 int guest_ask(struct monitor *m, const struct agent_host_msg *msg);
+void guest_fill_hello(struct agent_host_msg *msg);
 
 /* client.c: clients and their commands */
 void clients_accept(struct monitor *m, int listen_fd);

@@ -22,17 +22,17 @@
 #include "base/str.h"
 #include "vial/vial.h"
 
-#define SPEC_VERSION	   1		/* of the JSON form */
-#define SPEC_CPUS_MAX	   64
-#define SPEC_MEMORY_MIN	   MIB(64)
-#define SPEC_FILE_MAX	   MIB(1)	/* project files, env files */
-#define SPEC_STRING_MAX	   MIB(1)	/* one value */
-#define SPEC_LIST_MAX	   65536	/* entries of a list */
-#define SPEC_ENV_MAX	   8192		/* variables */
-#define SPEC_HOSTNAME_MAX  64		/* Linux: __NEW_UTS_LEN */
-#define SPEC_RLIMITS_MAX   16
-#define SPEC_UNLIMITED	   UINT64_MAX	/* of a resource limit: RLIM_INFINITY */
-#define SPEC_TIMEOUT_MAX   (366ULL * 24 * 3600 * 1000) /* milliseconds */
+#define SPEC_VERSION	  1 /* of the JSON form */
+#define SPEC_CPUS_MAX	  64
+#define SPEC_MEMORY_MIN	  MIB(64)
+#define SPEC_FILE_MAX	  MIB(1) /* project files, env files */
+#define SPEC_STRING_MAX	  MIB(1) /* one value */
+#define SPEC_LIST_MAX	  65536	 /* entries of a list */
+#define SPEC_ENV_MAX	  8192	 /* variables */
+#define SPEC_HOSTNAME_MAX 64	 /* Linux: __NEW_UTS_LEN */
+#define SPEC_RLIMITS_MAX  16
+#define SPEC_UNLIMITED	  UINT64_MAX		      /* of a resource limit: RLIM_INFINITY */
+#define SPEC_TIMEOUT_MAX  (366ULL * 24 * 3600 * 1000) /* milliseconds */
 
 /* enum spec_id - the fields that are built; index of their rows in the tables */
 enum spec_id {

@@ -30,7 +30,8 @@ struct relay_end {
  * Signals are forwarded once the command runs. Before that, and after it has ended, they end this process, as they would without us.
  * Return: 0 with @ret; or an error of vial_exec_next(), or VIAL_E_IO if stdout or stderr cannot be written.
  */
-int relay_run(struct vial_exec *x, const struct relay_opts *opts, struct relay_end *ret, struct vial_err *err);
+int relay_run(struct vial_exec *x, const struct relay_opts *opts, struct relay_end *ret,
+	      struct vial_err *err);
 
 /**
  * relay_console() - our terminal on a serial console until either side ends it; Ctrl-] leaves

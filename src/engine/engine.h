@@ -35,7 +35,8 @@ struct engine_events {
  * @start:	start the machine @l describes; descriptors are found with launch_fd() and stay the caller's
  * @agent_fd:	byte pipe for wire/link.h (borrowed, non-blocking)
  * @console_fd:	serial console (borrowed, non-blocking), -1 if the client holds it
- * @save_template: write memory and device state of the quiesced machine to LAUNCH_FD_MEM and LAUNCH_FD_STATE
+ * @save_template: write memory and device state of the quiesced machine to LAUNCH_FD_MEM and
+ *		LAUNCH_FD_STATE_OUT
  * @kill:	end it at once; @exited follows
  * @free:	NULL is fine; kills if need be, without events
  */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/checksum.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/mem.h"
@@ -41,23 +42,42 @@ void filecache_put(int cache_fd, const char *kind, const struct stat *st, const 
 	(void)fd_write_file_at(cache_fd, name, value, strlen(value), 0600);
 }
 
-int filecache_digest(int cache_fd, int fd, const char *name, char ret[65], struct vial_err *err)
+static int sha256_hex(int fd, char ret[65])
+{
+	uint8_t digest[SHA256_SIZE];
+	int r = sha256_fd(fd, digest);
+
+	if (r == 0)
+		str_hex(digest, sizeof(digest), ret);
+	return r;
+}
+
+static int cached(int cache_fd, const char *kind, int (*find)(int fd, char ret[65]), int fd, const char *name,
+		  char ret[65], struct vial_err *err)
 {
 	char value[FILECACHE_VALUE_MAX];
-	uint8_t digest[SHA256_SIZE];
 	struct stat st;
 	int r;
 
 	if (fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "stat %s", name);
-	if (filecache_get(cache_fd, "sha256", &st, value) == 0 && strlen(value) == 64) {
+	if (filecache_get(cache_fd, kind, &st, value) == 0 && strlen(value) == 64) {
 		memcpy(ret, value, 65);
 		return 0;
 	}
-	r = sha256_fd(fd, digest);
+	r = find(fd, ret);
 	if (r < 0)
 		return err_sys(err, r, "read %s", name);
-	str_hex(digest, sizeof(digest), ret);
-	filecache_put(cache_fd, "sha256", &st, ret);
+	filecache_put(cache_fd, kind, &st, ret);
 	return 0;
+}
+
+int filecache_digest(int cache_fd, int fd, const char *name, char ret[65], struct vial_err *err)
+{
+	return cached(cache_fd, "sha256", sha256_hex, fd, name, ret, err);
+}
+
+int filecache_checksum(int cache_fd, int fd, const char *name, char ret[65], struct vial_err *err)
+{
+	return cached(cache_fd, "sum", checksum_sparse, fd, name, ret, err);
 }

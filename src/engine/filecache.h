@@ -24,4 +24,7 @@ void filecache_put(int cache_fd, const char *kind, const struct stat *st, const 
  */
 int filecache_digest(int cache_fd, int fd, const char *name, char ret[65], struct vial_err *err);
 
+/* filecache_checksum() - the same with checksum_sparse(), for large files with holes */
+int filecache_checksum(int cache_fd, int fd, const char *name, char ret[65], struct vial_err *err);
+
 #endif

@@ -23,8 +23,9 @@
 
 /* Firmware that becomes part of the machine: another build of it makes other templates. */
 static const char *const firmware[] = {
-	"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin",  "/usr/share/qemu/linuxboot_dma.bin",
-	"/usr/share/qemu/kvmvapic.bin",	    "/usr/share/seabios/kvmvapic.bin",
+	"/usr/share/seabios/bios-256k.bin",  "/usr/share/qemu/bios-256k.bin",
+	"/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/kvmvapic.bin",
+	"/usr/share/seabios/kvmvapic.bin",
 };
 
 void host_boot_id(char ret[40])
@@ -102,7 +103,8 @@ static int qemu_version(int cache_fd, int fd, const char *qemu, char ret[32], st
 		return 0;
 	}
 	if (ask_version(qemu, ret) < 0)
-		return err_set(err, VIAL_E_UNSUPPORTED, "%s --version says nothing usable: is it QEMU?", qemu);
+		return err_set(err, VIAL_E_UNSUPPORTED, "%s --version says nothing usable: is it QEMU?",
+			       qemu);
 	filecache_put(cache_fd, "qemu-version", &st, ret);
 	return 0;
 }
@@ -112,7 +114,8 @@ static int choose_machine(struct engine_host *h, struct vial_err *err)
 	unsigned int major = 0, minor = 0;
 
 	if (sscanf(h->version, "%u.%u", &major, &minor) != 2 || major < 6)
-		return err_set(err, VIAL_E_UNSUPPORTED, "QEMU %s is too old: 6.0 or later is needed", h->version);
+		return err_set(err, VIAL_E_UNSUPPORTED, "QEMU %s is too old: 6.0 or later is needed",
+			       h->version);
 	/* A versioned machine keeps its devices when QEMU is upgraded; 7.2 is what it is tested with. */
 	if (major > 7 || (major == 7 && minor >= 2))
 		snprintf(h->machine, sizeof(h->machine), "pc-q35-7.2");
@@ -154,7 +157,8 @@ static bool kvm_cached(int cache_fd, char *why, size_t n)
 	struct stat st;
 
 	if (stat("/dev/kvm", &st) < 0) {
-		snprintf(why, n, "/dev/kvm does not exist (load kvm_intel or kvm_amd, or enable virtualization)");
+		snprintf(why, n,
+			 "/dev/kvm does not exist (load kvm_intel or kvm_amd, or enable virtualization)");
 		return false;
 	}
 	if (access("/dev/kvm", R_OK | W_OK) < 0) {
@@ -180,10 +184,12 @@ int engine_host_probe(int cache_fd, const char *want, struct engine_host *ret, s
 
 	if (strcmp(want, "kvm") == 0)
 		return err_set(err, VIAL_E_UNSUPPORTED,
-			       "engine 'kvm' is not built yet: use 'auto' or 'qemu', which takes KVM where it works");
+			       "engine 'kvm' is not built yet: use 'auto' or 'qemu', which takes KVM where "
+			       "it works");
 	if (find_in_path(QEMU_PROGRAM, &h.qemu) < 0)
 		return err_set(err, VIAL_E_UNSUPPORTED,
-			       "no engine: %s is not in PATH (install it: apt install qemu-system-x86)", QEMU_PROGRAM);
+			       "no engine: %s is not in PATH (install it: apt install qemu-system-x86)",
+			       QEMU_PROGRAM);
 	fd = open(h.qemu, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return err_sys(err, -errno, "open %s", h.qemu);
@@ -192,7 +198,8 @@ int engine_host_probe(int cache_fd, const char *want, struct engine_host *ret, s
 	r = r ?: engine_digest(cache_fd, fd, &h, err);
 	if (r < 0)
 		return r;
-	snprintf(h.accel, sizeof(h.accel), "%s", kvm_cached(cache_fd, h.kvm_why, sizeof(h.kvm_why)) ? "kvm" : "tcg");
+	snprintf(h.accel, sizeof(h.accel), "%s",
+		 kvm_cached(cache_fd, h.kvm_why, sizeof(h.kvm_why)) ? "kvm" : "tcg");
 	*ret = h;
 	h = (struct engine_host){ 0 };
 	return 0;

@@ -26,8 +26,8 @@
 
 #ifdef __x86_64__
 
-#define MEM_SIZE   0x200000UL
-#define DONE_VALUE 0x5a
+#define MEM_SIZE     0x200000UL
+#define DONE_VALUE   0x5a
 #define TIME_LIMIT_S 2
 
 enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, GDT = 0x4000, IDT = 0x5000, CODE = 0x6000 };
@@ -45,30 +45,31 @@ static const char *const step_text[] = {
 
 /* The guest, position: CODE. Counts in ebx; both handlers add to it. */
 static const unsigned char guest_code[] = {
-	0x31, 0xdb,				    /* xor ebx,ebx */
-	0x31, 0xc0, 0x31, 0xd2, 0x31, 0xc9,	    /* xor eax,eax; edx; ecx */
-	0x53,					    /* push rbx (keeps the count over cmpxchg16b) */
-	0xf0, 0x48, 0x0f, 0xc7, 0x0c, 0x25, 0x00, 0x78, 0x00, 0x00, /* lock cmpxchg16b [0x7800] */
-	0x5b,					    /* pop rbx */
-	0x75, 0x02,				    /* jnz +2: compare failed */
-	0xff, 0xc3,				    /* inc ebx */
-	0xb8, 0x03, 0x00, 0x00, 0x00, 0x31, 0xd2,   /* mov eax,3; xor edx,edx */
-	0x48, 0x0f, 0xae, 0x24, 0x25, 0x00, 0x70, 0x00, 0x00, /* xsave64 [0x7000] */
-	0xff, 0xc3,				    /* inc ebx */
-	0xcd, 0x20,				    /* int 0x20 */
-	0x48, 0xc7, 0xc6, 0x00, 0x00, 0x00, 0x40,   /* mov rsi,0x40000000: not mapped */
-	0x8a, 0x06,				    /* mov al,[rsi]: page fault */
-	0x83, 0xfb, 0x04,			    /* cmp ebx,4 */
-	0xb0, DONE_VALUE,			    /* mov al,DONE_VALUE */
-	0x74, 0x02,				    /* je +2 */
-	0xb0, 0x00,				    /* mov al,0 */
-	0xe6, 0x10,				    /* out 0x10,al */
-	0xf4,					    /* hlt */
+	0x31, 0xdb,				  /* xor ebx,ebx */
+	0x31, 0xc0,	  0x31, 0xd2, 0x31, 0xc9, /* xor eax,eax; edx; ecx */
+	0x53,					  /* push rbx (keeps the count over cmpxchg16b) */
+	0xf0, 0x48,	  0x0f, 0xc7, 0x0c, 0x25, 0x00, 0x78, 0x00, 0x00, /* lock cmpxchg16b [0x7800] */
+	0x5b,								  /* pop rbx */
+	0x75, 0x02,							  /* jnz +2: compare failed */
+	0xff, 0xc3,							  /* inc ebx */
+	0xb8, 0x03,	  0x00, 0x00, 0x00, 0x31, 0xd2,			  /* mov eax,3; xor edx,edx */
+	0x48, 0x0f,	  0xae, 0x24, 0x25, 0x00, 0x70, 0x00, 0x00,	  /* xsave64 [0x7000] */
+	0xff, 0xc3,							  /* inc ebx */
+	0xcd, 0x20,							  /* int 0x20 */
+	0x48, 0xc7,	  0xc6, 0x00, 0x00, 0x00, 0x40,			  /* mov rsi,0x40000000: not mapped */
+	0x8a, 0x06,							  /* mov al,[rsi]: page fault */
+	0x83, 0xfb,	  0x04,						  /* cmp ebx,4 */
+	0xb0, DONE_VALUE,						  /* mov al,DONE_VALUE */
+	0x74, 0x02,							  /* je +2 */
+	0xb0, 0x00,							  /* mov al,0 */
+	0xe6, 0x10,							  /* out 0x10,al */
+	0xf4,								  /* hlt */
 };
 
 /* int 0x20: count and return. Page fault: count, drop the error code, step over the 2-byte mov. */
 static const unsigned char int_handler[] = { 0xff, 0xc3, 0x48, 0xcf };
-static const unsigned char fault_handler[] = { 0xff, 0xc3, 0x48, 0x83, 0xc4, 0x08, 0x48, 0x83, 0x04, 0x24, 0x02, 0x48, 0xcf };
+static const unsigned char fault_handler[] = { 0xff, 0xc3, 0x48, 0x83, 0xc4, 0x08, 0x48,
+					       0x83, 0x04, 0x24, 0x02, 0x48, 0xcf };
 
 enum { INT_HANDLER = CODE + 0x200, FAULT_HANDLER = CODE + 0x300 };
 
@@ -79,7 +80,8 @@ static void put64(unsigned char *mem, unsigned long at, unsigned long long v)
 
 static void put_gate(unsigned char *mem, unsigned int vector, unsigned long handler)
 {
-	put64(mem, IDT + vector * 16UL, (handler & 0xffff) | 8ULL << 16 | 0x8e00ULL << 32 | (handler >> 16) << 48);
+	put64(mem, IDT + vector * 16UL,
+	      (handler & 0xffff) | 8ULL << 16 | 0x8e00ULL << 32 | (handler >> 16) << 48);
 	put64(mem, IDT + vector * 16UL + 8, 0);
 }
 
@@ -87,7 +89,7 @@ static void fill_memory(unsigned char *mem)
 {
 	put64(mem, PML4, PDPT | 3);
 	put64(mem, PDPT, PD | 3);
-	put64(mem, PD, 0x83); /* one 2 MiB page, present and writable */
+	put64(mem, PD, 0x83);			     /* one 2 MiB page, present and writable */
 	put64(mem, GDT + 8, 0x00af9b000000ffffULL);  /* 64-bit code */
 	put64(mem, GDT + 16, 0x00cf93000000ffffULL); /* data */
 	put_gate(mem, 14, FAULT_HANDLER);
@@ -99,8 +101,12 @@ static void fill_memory(unsigned char *mem)
 
 static int set_long_mode(int vcpu)
 {
-	struct kvm_segment code = { .limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1 };
-	struct kvm_segment data = { .limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1 };
+	struct kvm_segment code = {
+		.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1
+	};
+	struct kvm_segment data = {
+		.limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1
+	};
 	struct kvm_regs regs = { .rip = CODE, .rsp = 0x8ff0, .rflags = 2 };
 	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = 3 } } };
 	struct kvm_sregs s;
@@ -150,7 +156,8 @@ static int probe_child(void)
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
 	unsigned char *mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct kvm_userspace_memory_region slot = { .memory_size = MEM_SIZE, .userspace_addr = (unsigned long)mem };
+	struct kvm_userspace_memory_region slot = { .memory_size = MEM_SIZE,
+						    .userspace_addr = (unsigned long)mem };
 
 	if (kvm < 0)
 		return STEP_OPEN;

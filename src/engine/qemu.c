@@ -52,8 +52,15 @@ struct engine {
 };
 
 /* What QEMU may read while it starts. */
-static const char *const start_prefixes[] = { "/usr/lib", "/lib",	"/lib64",	    "/usr/lib64",	 "/usr/share/qemu",
-					      "/usr/share/seabios", "/usr/share/ipxe", "/etc/ld.so.cache", NULL };
+static const char *const start_prefixes[] = { "/usr/lib",
+					      "/lib",
+					      "/lib64",
+					      "/usr/lib64",
+					      "/usr/share/qemu",
+					      "/usr/share/seabios",
+					      "/usr/share/ipxe",
+					      "/etc/ld.so.cache",
+					      NULL };
 
 static int open_for_qemu(void *data, const char *path, int flags)
 {
@@ -237,8 +244,9 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 	static char *const no_env[] = { NULL };
 	/* The program and its loader are always among them. */
 	static const struct jail_path paths[] = {
-		{ "/usr/lib", false },		  { "/lib", false },		  { "/lib64", false },
-		{ "/usr/lib64", false },	  { "/usr/share/qemu", false },	  { "/usr/share/seabios", false },
+		{ "/usr/lib", false },	       { "/lib", false },
+		{ "/lib64", false },	       { "/usr/lib64", false },
+		{ "/usr/share/qemu", false },  { "/usr/share/seabios", false },
 		{ "/etc/ld.so.cache", false },
 	};
 	const struct jail_opts o = {
@@ -273,7 +281,7 @@ static size_t fill_fds(struct engine *e, const struct qemu_cmd *cmd, const int *
 		       struct jail_fd *fds)
 {
 	size_t n = 0;
-	int state = e->launch->mode == LAUNCH_RESTORE ? launch_fd(e->launch, LAUNCH_FD_STATE, 0) : -1;
+	int state = launch_fd(e->launch, LAUNCH_FD_STATE, 0);
 
 	fds[n++] = (struct jail_fd){ err_w, 2 };
 	fds[n++] = (struct jail_fd){ theirs[0], QEMU_FD_QMP };
@@ -307,8 +315,8 @@ static int open_channels(struct engine *e, int theirs[3], int *ret_err_w)
 	return 0;
 }
 
-#define SET_CAPABILITIES                                                                                         \
-	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":"                 \
+#define SET_CAPABILITIES                                                                              \
+	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":" \
 	"\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}"
 
 /* Sent in one go: QEMU answers in order. A restored machine goes on when it is loaded: on_migrated(). */
@@ -317,7 +325,7 @@ static int send_start(struct engine *e)
 	char line[100];
 	int r;
 
-	if (e->launch->mode != LAUNCH_RESTORE)
+	if (!launch_incoming(e->launch))
 		return qmp_send(e->qmp, "{\"execute\":\"cont\"}", -1);
 	r = qmp_send(e->qmp, SET_CAPABILITIES, -1);
 	snprintf(line, sizeof(line), "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}",
@@ -371,7 +379,15 @@ static int qemu_start(struct loop *loop, const struct launch *l, const struct en
 
 	if (!e)
 		return err_sys(err, -ENOMEM, "start QEMU");
-	*e = (struct engine){ .loop = loop, .launch = l, .ev = ev, .data = data, .child = { -1, -1, -1, 0 }, .qmp_fd = -1, .agent_fd = -1, .console_fd = -1, .stderr_fd = -1 };
+	*e = (struct engine){ .loop = loop,
+			      .launch = l,
+			      .ev = ev,
+			      .data = data,
+			      .child = { -1, -1, -1, 0 },
+			      .qmp_fd = -1,
+			      .agent_fd = -1,
+			      .console_fd = -1,
+			      .stderr_fd = -1 };
 	e->messages.limit = STDERR_MAX + 1;
 	r = qemu_args(l, &cmd, err);
 	if (r < 0)
@@ -402,23 +418,49 @@ static int qemu_console_fd(struct engine *e)
 	return e->console_fd;
 }
 
+/*
+ * QEMU refuses to migrate while a VMDK node exists. The machine is stopped and its root disk needs nothing any
+ * more: an empty node of the same size takes the place of the joined layers.
+ */
+static int drop_layers(struct engine *e)
+{
+	uint64_t bytes = 0;
+	char line[200];
+
+	if (e->launch->n_extents <= 1)
+		return 0;
+	for (size_t i = 0; i < e->launch->n_extents; i++)
+		bytes += e->launch->extent_bytes[i];
+	snprintf(
+		line, sizeof(line),
+		"{\"execute\":\"blockdev-add\",\"arguments\":{\"driver\":\"null-co\",\"node-name\":\"empty\","
+		"\"read-only\":true,\"size\":%llu}}",
+		(unsigned long long)bytes);
+	int r = qmp_send(e->qmp, line, -1);
+	r = r
+		    ?: qmp_send(e->qmp,
+				"{\"execute\":\"blockdev-reopen\",\"arguments\":{\"options\":[{\"driver\":"
+				"\"raw\","
+				"\"node-name\":\"root\",\"read-only\":true,\"file\":\"empty\"}]}}",
+				-1);
+	return r
+		       ?: qmp_send(e->qmp,
+				   "{\"execute\":\"blockdev-del\",\"arguments\":{\"node-name\":\"layers\"}}",
+				   -1);
+}
+
 static int qemu_save_template(struct engine *e, struct vial_err *err)
 {
-	static const char *const lines[] = {
-		"{\"execute\":\"stop\"}",
-		SET_CAPABILITIES,
-		"{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}",
-		"{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:state\"}}",
-	};
+	int r = qmp_send(e->qmp, "{\"execute\":\"stop\"}", -1);
 
 	e->saving = true;
-	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
-		int fd = strstr(lines[i], "getfd") ? launch_fd(e->launch, LAUNCH_FD_STATE, 0) : -1;
-		int r = qmp_send(e->qmp, lines[i], fd);
-		if (r < 0)
-			return err_sys(err, r, "tell QEMU to save the template");
-	}
-	return 0;
+	r = r ?: drop_layers(e);
+	r = r ?: qmp_send(e->qmp, SET_CAPABILITIES, -1);
+	r = r
+		    ?: qmp_send(e->qmp, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}",
+				launch_fd(e->launch, LAUNCH_FD_STATE_OUT, 0));
+	r = r ?: qmp_send(e->qmp, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:state\"}}", -1);
+	return r < 0 ? err_sys(err, r, "tell QEMU to save the template") : 0;
 }
 
 static void qemu_kill(struct engine *e)

@@ -54,7 +54,9 @@ static int machine_args(const struct launch *l, struct strv *v)
 	r = r ?: add2(v, "-name", "vial");
 	r = r ?: strv_add(v, "-M");
 	/* What the guest has no use for costs start time: USB, SATA, SMBus, PS/2, the VMware port. */
-	r = r ?: strv_addf(v, "%s,usb=off,sata=off,smbus=off,i8042=off,vmport=off,memory-backend=mem", l->machine);
+	r = r
+		    ?: strv_addf(v, "%s,usb=off,sata=off,smbus=off,i8042=off,vmport=off,memory-backend=mem",
+				 l->machine);
 	r = r ?: strv_add(v, "-accel");
 	r = r ?: (kvm ? strv_add(v, "kvm") : strv_addf(v, "tcg,thread=multi,tb-size=%d", TB_SIZE_MIB));
 	/* Five-level page tables make each of TCG's software walks longer. */
@@ -64,8 +66,9 @@ static int machine_args(const struct launch *l, struct strv *v)
 	r = r ?: strv_add(v, "-m");
 	r = r ?: strv_addf(v, "%lluM", mib);
 	r = r ?: strv_add(v, "-object");
-	r = r ?: strv_addf(v, "memory-backend-file,id=mem,size=%lluM,mem-path=%s,share=%s", mib, QEMU_PATH_MEM,
-			   l->mode == LAUNCH_RESTORE ? "off" : "on");
+	r = r
+		    ?: strv_addf(v, "memory-backend-file,id=mem,size=%lluM,mem-path=%s,share=%s", mib,
+				 QEMU_PATH_MEM, l->mode == LAUNCH_RESTORE ? "off" : "on");
 	r = r ?: strv_add(v, "-nodefaults");
 	r = r ?: strv_add(v, "-no-user-config");
 	r = r ?: add2(v, "-display", "none");
@@ -98,8 +101,8 @@ static int vmdk_descriptor(const struct launch *l, const int *sets)
 			"createType=\"twoGbMaxExtentFlat\"\n");
 	for (size_t i = 0; i < l->n_extents; i++) {
 		/* QEMU skips extents that are not called RW; the disk itself is opened read-only. */
-		buf_printf(&text, "RW %llu FLAT \"/dev/fdset/%d\" 0\n", (unsigned long long)l->extent_bytes[i] / 512,
-			   sets[i]);
+		buf_printf(&text, "RW %llu FLAT \"/dev/fdset/%d\" 0\n",
+			   (unsigned long long)l->extent_bytes[i] / 512, sets[i]);
 		sectors += l->extent_bytes[i] / 512;
 	}
 	buf_printf(&text, "ddb.adapterType = \"ide\"\nddb.geometry.cylinders = \"%llu\"\n",
@@ -111,10 +114,31 @@ static int vmdk_descriptor(const struct launch *l, const int *sets)
 	return fd < 0 ? fd : fd_reopen(fd, O_RDONLY);
 }
 
+/* Several extents: node "layers" joins them; qemu.c takes it away when the machine is saved. */
+static int layers_args(const struct launch *l, const int *sets, struct qemu_cmd *c)
+{
+	int set, r;
+
+	c->vmdk_fd = vmdk_descriptor(l, sets);
+	if (c->vmdk_fd < 0)
+		return c->vmdk_fd;
+	set = add_fdset(c, c->vmdk_fd);
+	r = set < 0 ? set : strv_add(&c->argv, "-blockdev");
+	r = r
+		    ?: strv_addf(&c->argv,
+				 "{\"driver\":\"vmdk\",\"node-name\":\"layers\",\"read-only\":true,\"file\":{"
+				 "\"driver\":\"file\","
+				 "\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}",
+				 set);
+	r = r ?: strv_add(&c->argv, "-blockdev");
+	return r
+		       ?: strv_add(&c->argv, "{\"driver\":\"raw\",\"node-name\":\"root\",\"read-only\":true,"
+					     "\"file\":\"layers\"}");
+}
+
 static int root_args(const struct launch *l, struct qemu_cmd *c)
 {
-	int sets[LAUNCH_EXTENTS_MAX] = { 0 }, set;
-	const char *driver = "raw";
+	int sets[LAUNCH_EXTENTS_MAX] = { 0 };
 	int r;
 
 	for (size_t i = 0; i < l->n_extents; i++) {
@@ -122,33 +146,53 @@ static int root_args(const struct launch *l, struct qemu_cmd *c)
 		if (sets[i] < 0)
 			return sets[i];
 	}
-	set = sets[0];
-	if (l->n_extents > 1) {
-		c->vmdk_fd = vmdk_descriptor(l, sets);
-		if (c->vmdk_fd < 0)
-			return c->vmdk_fd;
-		set = add_fdset(c, c->vmdk_fd);
-		driver = "vmdk";
-	}
-	r = set < 0 ? set : strv_add(&c->argv, "-blockdev");
-	return r ?: strv_addf(&c->argv,
-			      "{\"driver\":\"%s\",\"node-name\":\"root\",\"read-only\":true,\"file\":{\"driver\":"
-			      "\"file\",\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}",
-			      driver, set);
+	if (l->n_extents > 1)
+		return layers_args(l, sets, c);
+	r = strv_add(&c->argv, "-blockdev");
+	return r
+		       ?: strv_addf(&c->argv,
+				    "{\"driver\":\"raw\",\"node-name\":\"root\",\"read-only\":true,\"file\":{"
+				    "\"driver\":"
+				    "\"file\",\"filename\":\"/dev/fdset/"
+				    "%d\",\"locking\":\"off\",\"read-only\":true}}",
+				    sets[0]);
 }
 
+/* One file of the writable disk's chain, as the inside of a JSON object. */
+static int chain_file(struct qemu_cmd *c, int fd, const char *driver, const char *more, struct buf *json)
+{
+	int set = add_fdset(c, fd);
+
+	if (set < 0)
+		return set;
+	buf_printf(json,
+		   "\"driver\":\"%s\",%s\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/%d\",%s"
+		   "\"locking\":\"off\"}",
+		   driver, more, set, more);
+	return 0;
+}
+
+/* The writable disk: the box's qcow2, over what its template wrote if there is that, over the pre-made ext4. */
 static int upper_args(const struct launch *l, struct qemu_cmd *c)
 {
-	int base = add_fdset(c, launch_fd(l, LAUNCH_FD_UPPER_BASE, 0));
-	int upper = add_fdset(c, launch_fd(l, LAUNCH_FD_UPPER, 0));
-	int r = base < 0 ? base : upper < 0 ? upper : strv_add(&c->argv, "-blockdev");
+	static const char read_only[] = "\"read-only\":true,", discard[] = "\"discard\":\"unmap\",";
+	int mid = launch_fd(l, LAUNCH_FD_UPPER_MID, 0);
+	_cleanup_buf_ struct buf json = { 0 };
+	int r;
 
-	return r ?: strv_addf(&c->argv,
-			      "{\"driver\":\"qcow2\",\"node-name\":\"upper\",\"discard\":\"unmap\",\"file\":{\"driver\":"
-			      "\"file\",\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"discard\":\"unmap\"},"
-			      "\"backing\":{\"driver\":\"raw\",\"read-only\":true,\"file\":{\"driver\":\"file\","
-			      "\"filename\":\"/dev/fdset/%d\",\"locking\":\"off\",\"read-only\":true}}}",
-			      upper, base);
+	buf_puts(&json, "{\"node-name\":\"upper\",");
+	r = chain_file(c, launch_fd(l, LAUNCH_FD_UPPER, 0), "qcow2", discard, &json);
+	buf_puts(&json, ",\"backing\":{");
+	if (r == 0 && mid >= 0) {
+		r = chain_file(c, mid, "qcow2", read_only, &json);
+		buf_puts(&json, ",\"backing\":{");
+	}
+	r = r ?: chain_file(c, launch_fd(l, LAUNCH_FD_UPPER_BASE, 0), "raw", read_only, &json);
+	buf_puts(&json, mid >= 0 ? "}}}" : "}}");
+	if (r == 0 && !buf_cstr(&json))
+		r = -ENOMEM;
+	r = r ?: strv_add(&c->argv, "-blockdev");
+	return r ?: strv_add(&c->argv, json.data);
 }
 
 static int device_args(struct strv *v)
@@ -156,14 +200,21 @@ static int device_args(struct strv *v)
 	int r = strv_add(v, "-device");
 
 	/* Two ports: each costs two virtqueues that the guest sets up at boot. */
-	r = r ?: strv_addf(v, "virtio-serial-pci,id=ser,addr=%d,max_ports=2,disable-legacy=on", LAYOUT_SLOT_SERIAL);
+	r = r
+		    ?: strv_addf(v, "virtio-serial-pci,id=ser,addr=%d,max_ports=2,disable-legacy=on",
+				 LAYOUT_SLOT_SERIAL);
 	r = r ?: add2(v, "-device", "virtserialport,bus=ser.0,nr=1,chardev=agent,name=vial.agent.0");
 	r = r ?: strv_add(v, "-device");
-	r = r ?: strv_addf(v, "virtio-blk-pci,drive=root,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
-			   LAYOUT_ROOT_SERIAL, LAYOUT_SLOT_ROOT);
+	r = r
+		    ?: strv_addf(v,
+				 "virtio-blk-pci,drive=root,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
+				 LAYOUT_ROOT_SERIAL, LAYOUT_SLOT_ROOT);
 	r = r ?: strv_add(v, "-device");
-	r = r ?: strv_addf(v, "virtio-blk-pci,drive=upper,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
-			   LAYOUT_UPPER_SERIAL, LAYOUT_SLOT_UPPER);
+	r = r
+		    ?: strv_addf(
+			       v,
+			       "virtio-blk-pci,drive=upper,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
+			       LAYOUT_UPPER_SERIAL, LAYOUT_SLOT_UPPER);
 	r = r ?: strv_add(v, "-device");
 	r = r ?: strv_addf(v, "virtio-rng-pci,addr=%d,disable-legacy=on", LAYOUT_SLOT_RNG);
 	return r;
@@ -177,7 +228,7 @@ static int kernel_args(const struct launch *l, struct strv *v)
 	 */
 	int r = add2(v, "-kernel", QEMU_PATH_KERNEL);
 
-	if (l->mode == LAUNCH_RESTORE)
+	if (launch_incoming(l))
 		return r ?: add2(v, "-incoming", "defer");
 	r = r ?: add2(v, "-initrd", QEMU_PATH_INITRD);
 	/* Started over QMP: events are not told before its negotiation. */
@@ -191,7 +242,8 @@ int qemu_args(const struct launch *l, struct qemu_cmd *ret, struct vial_err *err
 	int r = machine_args(l, &c.argv);
 
 	if (l->n_extents == 0 || !l->qemu || !l->machine || !l->accel)
-		return err_set(err, VIAL_E_INVALID, "launch description lacks a program, a machine or a root disk");
+		return err_set(err, VIAL_E_INVALID,
+			       "launch description lacks a program, a machine or a root disk");
 	r = r ?: channel_args(&c.argv);
 	r = r ?: root_args(l, &c);
 	r = r ?: upper_args(l, &c);

@@ -104,7 +104,8 @@ int qmp_send(struct qmp *q, const char *json, int fd)
 		return -ENOMEM;
 	/* Commands are a few hundred bytes in an otherwise idle socket: they fit at once. */
 	while (sent < line.len) {
-		ssize_t r = fd_send(q->fd, line.data + sent, line.len - sent, &fd, fd >= 0 && sent == 0 ? 1 : 0);
+		ssize_t r =
+			fd_send(q->fd, line.data + sent, line.len - sent, &fd, fd >= 0 && sent == 0 ? 1 : 0);
 		if (r < 0)
 			return (int)r;
 		sent += (size_t)r;

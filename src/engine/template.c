@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/checksum.h"
 #include "base/sha256.h"
 #include "base/str.h"
 #include "engine/filecache.h"
@@ -45,7 +46,8 @@ static int host_cpu(struct buf *b)
 	return 0;
 }
 
-static int make_key(const struct template_env *env, const struct template_spec *s, char ret[33], struct vial_err *err)
+static int make_key(const struct template_env *env, const struct template_spec *s, char ret[33],
+		    struct vial_err *err)
 {
 	_cleanup_buf_ struct buf text = { 0 };
 	uint8_t digest[SHA256_SIZE];
@@ -53,7 +55,8 @@ static int make_key(const struct template_env *env, const struct template_spec *
 	struct sha256 h;
 	int r;
 
-	buf_printf(&text, "layout %d\nengine qemu %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
+	buf_printf(&text,
+		   "layout %d\nengine qemu %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
 		   LAYOUT_VERSION, s->host->digest, s->host->machine, s->host->accel, s->vcpus,
 		   (unsigned long long)s->memory, s->cmdline);
 	r = filecache_digest(env->cache_fd, s->kernel_fd, s->kernel_name, hex, err);
@@ -65,6 +68,12 @@ static int make_key(const struct template_env *env, const struct template_spec *
 		if (r < 0)
 			return r;
 		buf_printf(&text, "initrd %s\n", hex);
+	}
+	if (s->root) {
+		r = filecache_checksum(env->cache_fd, s->root->base_fd, s->root->base_name, hex, err);
+		if (r < 0)
+			return r;
+		buf_printf(&text, "root %s %s\nupper %s\n", s->root->fstype, s->root->digest, hex);
 	}
 	host_cpu(&text);
 	if (!buf_ok(&text))
@@ -78,63 +87,40 @@ static int make_key(const struct template_env *env, const struct template_spec *
 
 /* ---- check ---- */
 
-/*
- * Digest of a sparse file: offset and bytes of each page that is not all zeros, then the length, so that it
- * does not depend on where the file system keeps holes.
- */
-static int digest_sparse(int fd, char ret[65])
-{
-	static const uint8_t zero[4096];
-	_cleanup_free_ uint8_t *chunk = malloc(MIB(1));
-	uint8_t digest[SHA256_SIZE];
-	struct sha256 h;
-	struct stat st;
-	off_t at = 0;
-
-	if (!chunk)
-		return -ENOMEM;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	sha256_init(&h);
-	while ((at = lseek(fd, at, SEEK_DATA)) >= 0) {
-		at &= ~(off_t)4095;
-		ssize_t n = pread(fd, chunk, MIB(1), at);
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		for (ssize_t i = 0; i < n; i += 4096) {
-			uint64_t where = (uint64_t)(at + i);
-			size_t len = (size_t)MIN(n - i, (ssize_t)4096);
-			if (memcmp(chunk + i, zero, len) == 0)
-				continue;
-			sha256_update(&h, &where, sizeof(where));
-			sha256_update(&h, chunk + i, len);
-		}
-		at += n;
-	}
-	sha256_update(&h, &st.st_size, sizeof(st.st_size));
-	sha256_final(&h, digest);
-	str_hex(digest, sizeof(digest), ret);
-	return 0;
-}
-
 /* Text that changes whenever somebody touches one of the files, or the host reboots. */
-static int identity_text(int mem_fd, int state_fd, char *out, size_t n)
+static int identity_text(const struct template *t, char *out, size_t n)
 {
-	struct stat m, s;
+	const int fds[] = { t->mem_fd, t->state_fd, t->upper_fd };
 	char boot[40];
+	size_t at;
 
-	if (fstat(mem_fd, &m) < 0 || fstat(state_fd, &s) < 0)
-		return -errno;
 	host_boot_id(boot);
-	snprintf(out, n, "%s %llu %llu %lld.%09ld %llu %llu %lld.%09ld\n", boot, (unsigned long long)m.st_ino,
-		 (unsigned long long)m.st_size, (long long)m.st_mtim.tv_sec, m.st_mtim.tv_nsec,
-		 (unsigned long long)s.st_ino, (unsigned long long)s.st_size, (long long)s.st_mtim.tv_sec,
-		 s.st_mtim.tv_nsec);
+	at = (size_t)snprintf(out, n, "%s", boot);
+	for (size_t i = 0; i < ARRAY_SIZE(fds) && fds[i] >= 0 && at < n; i++) {
+		struct stat st;
+		if (fstat(fds[i], &st) < 0)
+			return -errno;
+		at += (size_t)snprintf(out + at, n - at, " %llu %llu %lld.%09ld",
+				       (unsigned long long)st.st_ino, (unsigned long long)st.st_size,
+				       (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	}
 	return 0;
 }
 
-/* "meta": version, reset key, digests of mem and state; see write_meta(). */
-static int read_meta(int dir_fd, struct template *t, char mem_hex[65], char state_hex[65])
+struct sums {
+	char mem[CHECKSUM_HEX], state[CHECKSUM_HEX], upper[CHECKSUM_HEX];
+};
+
+static int sum_all(const struct template *t, struct sums *ret)
+{
+	int r = checksum_sparse(t->mem_fd, ret->mem);
+
+	r = r ?: checksum_sparse(t->state_fd, ret->state);
+	return r ?: checksum_sparse(t->upper_fd, ret->upper);
+}
+
+/* "meta": version, reset key, checksums; see write_meta(). */
+static int read_meta(int dir_fd, struct template *t, struct sums *ret)
 {
 	_cleanup_free_ char *text = NULL;
 	char key[2 * LINK_KEY_SIZE + 1];
@@ -142,28 +128,28 @@ static int read_meta(int dir_fd, struct template *t, char mem_hex[65], char stat
 
 	if (r < 0)
 		return r;
-	if (sscanf(text, "vial-template 1 %32s %64s %64s", key, mem_hex, state_hex) != 3)
+	if (sscanf(text, "vial-template 2 %32s %64s %64s %64s", key, ret->mem, ret->state, ret->upper) != 4)
 		return -EBADMSG;
 	return str_unhex(key, t->reset_key, LINK_KEY_SIZE);
 }
 
 static int write_meta(int dir_fd, const struct template *t)
 {
-	char key[2 * LINK_KEY_SIZE + 1], mem_hex[65], state_hex[65], text[300];
-	int r = digest_sparse(t->mem_fd, mem_hex);
+	char key[2 * LINK_KEY_SIZE + 1], text[400];
+	struct sums s;
+	int r = sum_all(t, &s);
 
-	r = r ?: digest_sparse(t->state_fd, state_hex);
 	if (r < 0)
 		return r;
 	str_hex(t->reset_key, LINK_KEY_SIZE, key);
-	snprintf(text, sizeof(text), "vial-template 1 %s %s %s\n", key, mem_hex, state_hex);
+	snprintf(text, sizeof(text), "vial-template 2 %s %s %s %s\n", key, s.mem, s.state, s.upper);
 	return fd_write_file_at(dir_fd, "meta", text, strlen(text), 0600);
 }
 
 static int write_ok(int dir_fd, const struct template *t)
 {
 	char text[300];
-	int r = identity_text(t->mem_fd, t->state_fd, text, sizeof(text));
+	int r = identity_text(t, text, sizeof(text));
 
 	return r < 0 ? r : fd_write_file_at(dir_fd, "ok", text, strlen(text), 0600);
 }
@@ -171,21 +157,20 @@ static int write_ok(int dir_fd, const struct template *t)
 /* 0 if the template may be used; -EBADMSG if it is damaged; other -errno. */
 static int check(int dir_fd, struct template *t)
 {
-	char mem_hex[65], state_hex[65], found[65], now[300];
+	struct sums want, found;
+	char now[300];
 	_cleanup_free_ char *ok = NULL;
-	int r = read_meta(dir_fd, t, mem_hex, state_hex);
+	int r = read_meta(dir_fd, t, &want);
 
-	r = r ?: identity_text(t->mem_fd, t->state_fd, now, sizeof(now));
+	r = r ?: identity_text(t, now, sizeof(now));
 	if (r < 0)
 		return r;
 	if (fd_read_file_at(dir_fd, "ok", KIB(1), &ok, NULL) == 0 && strcmp(ok, now) == 0)
 		return 0;
 	log_debug("template %s: full check", t->key);
-	r = digest_sparse(t->mem_fd, found);
-	if (r == 0 && strcmp(found, mem_hex) != 0)
-		r = -EBADMSG;
-	r = r ?: digest_sparse(t->state_fd, found);
-	if (r == 0 && strcmp(found, state_hex) != 0)
+	r = sum_all(t, &found);
+	if (r == 0 && (strcmp(found.mem, want.mem) != 0 || strcmp(found.state, want.state) != 0 ||
+		       strcmp(found.upper, want.upper) != 0))
 		r = -EBADMSG;
 	return r ?: write_ok(dir_fd, t);
 }
@@ -194,11 +179,12 @@ void template_done(struct template *t)
 {
 	fd_close(&t->mem_fd);
 	fd_close(&t->state_fd);
+	fd_close(&t->upper_fd);
 }
 
 static int open_one(const struct template_env *env, const char *key, struct template *ret)
 {
-	_cleanup_(template_done) struct template t = { .mem_fd = -1, .state_fd = -1 };
+	_cleanup_(template_done) struct template t = TEMPLATE_NONE;
 	_cleanup_fd_ int dir = openat(env->dir_fd, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int r;
 
@@ -207,7 +193,8 @@ static int open_one(const struct template_env *env, const char *key, struct temp
 	memcpy(t.key, key, sizeof(t.key));
 	t.mem_fd = openat(dir, "mem", O_RDONLY | O_CLOEXEC);
 	t.state_fd = openat(dir, "state", O_RDONLY | O_CLOEXEC);
-	if (t.mem_fd < 0 || t.state_fd < 0)
+	t.upper_fd = openat(dir, "upper", O_RDONLY | O_CLOEXEC);
+	if (t.mem_fd < 0 || t.state_fd < 0 || (t.upper_fd < 0 && errno != ENOENT))
 		return -EBADMSG;
 	r = check(dir, &t);
 	if (r < 0)
@@ -215,7 +202,7 @@ static int open_one(const struct template_env *env, const char *key, struct temp
 	/* The directory's time says when it was last used; eviction goes by it. */
 	(void)futimens(dir, NULL);
 	*ret = t;
-	t = (struct template){ .mem_fd = -1, .state_fd = -1 };
+	t = TEMPLATE_NONE;
 	return 0;
 }
 
@@ -306,11 +293,13 @@ static int publish(const struct template_env *env, const char *tmp, const char *
 	_cleanup_fd_ int dir = openat(env->dir_fd, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int r = dir < 0 ? -errno : 0;
 
-	if (r == 0 && (fchmod(t->mem_fd, 0400) < 0 || fchmod(t->state_fd, 0400) < 0))
+	if (r == 0 && (fchmod(t->mem_fd, 0400) < 0 || fchmod(t->state_fd, 0400) < 0 ||
+		       (t->upper_fd >= 0 && fchmod(t->upper_fd, 0400) < 0)))
 		r = -errno;
 	r = r ?: write_meta(dir, t);
 	r = r ?: write_ok(dir, t);
-	if (r == 0 && (fsync(t->mem_fd) < 0 || fsync(t->state_fd) < 0 || fsync(dir) < 0))
+	if (r == 0 && (fsync(t->mem_fd) < 0 || fsync(t->state_fd) < 0 ||
+		       (t->upper_fd >= 0 && fsync(t->upper_fd) < 0) || fsync(dir) < 0))
 		r = -errno;
 	r = r ?: path_rm_rf_at(env->dir_fd, key);
 	if (r == 0 && renameat(env->dir_fd, tmp, env->dir_fd, key) < 0)
@@ -323,7 +312,7 @@ static int publish(const struct template_env *env, const char *tmp, const char *
 static int build(const struct template_env *env, const struct template_spec *spec, const char *key,
 		 struct vial_err *err)
 {
-	_cleanup_(template_done) struct template t = { .mem_fd = -1, .state_fd = -1 };
+	_cleanup_(template_done) struct template t = TEMPLATE_NONE;
 	char tmp[48];
 	int r;
 
@@ -335,7 +324,9 @@ static int build(const struct template_env *env, const struct template_spec *spe
 	if (r < 0)
 		return err_sys(err, r, "build a template: make its directory");
 	if (env->progress)
-		env->progress(env->progress_data, "booting a template machine (once for this kind of machine)");
+		env->progress(env->progress_data,
+			      spec->root ? "preparing the image's machine (once for this image)"
+					 : "booting a machine (once for this kind of machine)");
 	r = template_build(env, spec, tmp, &t, err);
 	r = r ?: publish(env, tmp, key, &t, err);
 	if (r < 0) {

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -24,6 +25,7 @@
 
 #define INITRD_MAX	  MIB(512)
 #define PLACEHOLDER_BYTES MIB(1)
+#define ROOM_MAX	  MIB(512) /* a booted machine touches some 200 MiB of its memory */
 
 int kernel_check(int fd, const char *name, struct vial_err *err)
 {
@@ -104,7 +106,6 @@ static int describe(const struct template_env *env, const struct template_spec *
 {
 	uint8_t id[16];
 
-	l->launch.mode = LAUNCH_BUILD;
 	if (getrandom(id, sizeof(id), 0) != sizeof(id) ||
 	    getrandom(l->launch.next_key, LINK_KEY_SIZE, 0) != LINK_KEY_SIZE)
 		return -EIO;
@@ -113,13 +114,13 @@ static int describe(const struct template_env *env, const struct template_spec *
 	l->launch.accel = strdup(spec->host->accel);
 	l->launch.machine = strdup(spec->host->machine);
 	l->launch.cmdline = strdup(spec->cmdline);
-	l->launch.fstype = strdup("none");
+	l->launch.fstype = strdup(spec->root ? spec->root->fstype : "none");
 	l->launch.hostname = strdup("vial");
 	l->launch.vcpus = spec->vcpus;
 	l->launch.memory = spec->memory;
 	l->launch.log_level = env->log_level;
-	if (!l->launch.qemu || !l->launch.accel || !l->launch.machine || !l->launch.cmdline || !l->launch.fstype ||
-	    !l->launch.hostname)
+	if (!l->launch.qemu || !l->launch.accel || !l->launch.machine || !l->launch.cmdline ||
+	    !l->launch.fstype || !l->launch.hostname)
 		return -ENOMEM;
 	return env->log_fd >= 0 ? launcher_add(l, LAUNCH_FD_LOG, env->log_fd) : 0;
 }
@@ -162,38 +163,126 @@ static int wait_built(struct launcher *l, struct vial_err *err)
 	return 0;
 }
 
-static int make_files(const struct template_env *env, const struct template_spec *spec, const char *tmp,
-		      struct launcher *l)
+/* Copies what is not a hole. */
+static int copy_sparse(int from, int to, off_t bytes)
 {
-	_cleanup_fd_ int dir = openat(env->dir_fd, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int mem, state, r;
+	off_t at = 0, end;
 
-	if (dir < 0)
+	if (ftruncate(to, bytes) < 0)
 		return -errno;
-	mem = openat(dir, "mem", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	state = openat(dir, "state", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	r = mem < 0 || state < 0 || ftruncate(mem, (off_t)spec->memory) < 0 ? -errno : 0;
-	r = r ?: launcher_add_own(l, LAUNCH_FD_MEM, take_fd(mem));
-	r = r ?: launcher_add_own(l, LAUNCH_FD_STATE, take_fd(state));
+	while ((at = lseek(from, at, SEEK_DATA)) >= 0) {
+		end = lseek(from, at, SEEK_HOLE);
+		while (at < end) {
+			off_t out = at;
+			ssize_t n = copy_file_range(from, &at, to, &out, (size_t)(end - at), 0);
+			if (n <= 0)
+				return n < 0 ? -errno : -EIO;
+		}
+	}
+	return errno == ENXIO ? 0 : -errno;
+}
+
+/* A new file in the template's directory, for launch role @role. */
+static int add_file(struct launcher *l, int dir, const char *name, int flags, uint32_t role, int *ret_fd)
+{
+	int fd = openat(dir, name, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r = fd < 0 ? -errno : launcher_add_own(l, role, fd);
+
+	if (r == 0 && ret_fd)
+		*ret_fd = fd;
+	return r;
+}
+
+/* Booting: empty memory, kernel, initrd, placeholder disks. */
+static int add_boot(const struct template_spec *spec, int dir, struct launcher *l)
+{
+	int mem, r = add_file(l, dir, "mem", O_RDWR, LAUNCH_FD_MEM, &mem);
+
+	l->launch.mode = LAUNCH_BUILD;
+	if (r == 0 && ftruncate(mem, (off_t)spec->memory) < 0)
+		r = -errno;
 	r = r ?: launcher_add_own(l, LAUNCH_FD_INITRD, template_initrd(spec));
 	r = r ?: launcher_add(l, LAUNCH_FD_KERNEL, spec->kernel_fd);
-	fd_close(&mem);
-	fd_close(&state);
+	return r ?: add_placeholder_disks(l);
+}
+
+/* Preparing a root: a copy of the machine template's memory, its state, the image's disks. */
+static int add_resume(const struct template_spec *spec, int dir, struct template *machine, struct launcher *l)
+{
+	const struct template_root *root = spec->root;
+	int mem, upper, r = add_file(l, dir, "mem", O_RDWR, LAUNCH_FD_MEM, &mem);
+
+	l->launch.mode = LAUNCH_PREPARE;
+	memcpy(l->launch.reset_key, machine->reset_key, LINK_KEY_SIZE);
+	r = r ?: copy_sparse(machine->mem_fd, mem, (off_t)spec->memory);
+	r = r ?: launcher_add(l, LAUNCH_FD_STATE, machine->state_fd);
+	r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
+	r = r ?: add_file(l, dir, "upper", O_RDWR, LAUNCH_FD_UPPER, &upper);
+	r = r ?: qcow2_init(upper, root->base_bytes);
+	r = r ?: launcher_add(l, LAUNCH_FD_UPPER_BASE, root->base_fd);
+	l->launch.upper_bytes = root->base_bytes;
+	for (size_t i = 0; r == 0 && i < root->n && i < LAUNCH_EXTENTS_MAX; i++) {
+		l->launch.extent_bytes[l->launch.n_extents++] = root->bytes[i];
+		r = launcher_add(l, LAUNCH_FD_EXTENT, root->fds[i]);
+	}
 	return r;
+}
+
+int template_kernel_stub(void)
+{
+	uint8_t stub[8192] = { 0 };
+
+	stub[0x1f1] = 1; /* setup sectors */
+	memcpy(stub + 0x202, "HdrS", 4);
+	stub[0x206] = 12; /* protocol 2.12 */
+	stub[0x207] = 2;
+	stub[0x211] = 1; /* loaded high */
+	return fd_memfd("vial-no-kernel", stub, sizeof(stub));
+}
+
+static int reopen(int dir, struct template *t)
+{
+	t->mem_fd = openat(dir, "mem", O_RDONLY | O_CLOEXEC);
+	t->state_fd = openat(dir, "state", O_RDONLY | O_CLOEXEC);
+	t->upper_fd = openat(dir, "upper", O_RDONLY | O_CLOEXEC);
+	return t->mem_fd < 0 || t->state_fd < 0 || (t->upper_fd < 0 && errno != ENOENT) ? -errno : 0;
+}
+
+static int check_room(const struct template_env *env, const struct template_spec *spec, struct vial_err *err)
+{
+	struct statvfs fs;
+	unsigned long long want = MIN(spec->memory, (uint64_t)ROOM_MAX), room;
+
+	if (fstatvfs(env->dir_fd, &fs) < 0)
+		return err_sys(err, -errno, "look at the state directory's file system");
+	room = (unsigned long long)fs.f_bavail * fs.f_frsize;
+	if (room >= want)
+		return 0;
+	return err_set(
+		err, VIAL_E_NO_SPACE,
+		"the disk of the state directory is full: a template needs %llu MiB, %llu MiB are free "
+		"(make room, or set VIAL_HOME to another disk)",
+		want >> 20, room >> 20);
 }
 
 int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,
 		   struct template *ret, struct vial_err *err)
 {
 	_cleanup_(launcher_done) struct launcher l;
-	_cleanup_(template_done) struct template t = { .mem_fd = -1, .state_fd = -1 };
-	_cleanup_fd_ int dir = -1;
-	int r;
+	_cleanup_(template_done) struct template t = TEMPLATE_NONE, machine = TEMPLATE_NONE;
+	_cleanup_fd_ int dir = openat(env->dir_fd, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct template_spec plain = *spec;
+	int r = dir < 0 ? err_sys(err, -errno, "open the template's directory") : check_room(env, spec, err);
 
 	launcher_init(&l);
+	plain.root = NULL;
+	if (r == 0 && spec->root)
+		r = template_open(env, &plain, false, &machine, err);
+	if (r < 0)
+		return r;
 	r = describe(env, spec, &l);
-	r = r ?: make_files(env, spec, tmp, &l);
-	r = r ?: add_placeholder_disks(&l);
+	r = r ?: spec->root ? add_resume(spec, dir, &machine, &l) : add_boot(spec, dir, &l);
+	r = r ?: add_file(&l, dir, "state", O_WRONLY, LAUNCH_FD_STATE_OUT, NULL);
 	if (r < 0)
 		return err_sys(err, r, "build a template");
 	memcpy(t.reset_key, l.launch.next_key, LINK_KEY_SIZE);
@@ -201,13 +290,11 @@ int template_build(const struct template_env *env, const struct template_spec *s
 	r = r ?: wait_built(&l, err);
 	launcher_end(&l);
 	if (r < 0)
-		return err->code ? err_prefix(err, "build a template for kernel '%s'", spec->kernel_name) : r;
-	dir = openat(env->dir_fd, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	t.mem_fd = dir < 0 ? -1 : openat(dir, "mem", O_RDONLY | O_CLOEXEC);
-	t.state_fd = dir < 0 ? -1 : openat(dir, "state", O_RDONLY | O_CLOEXEC);
-	if (t.mem_fd < 0 || t.state_fd < 0)
-		return err_sys(err, -errno, "open the template's files");
+		return err ? err_prefix(err, "build a template for kernel '%s'", spec->kernel_name) : r;
+	r = reopen(dir, &t);
+	if (r < 0)
+		return err_sys(err, r, "open the template's files");
 	*ret = t;
-	t = (struct template){ .mem_fd = -1, .state_fd = -1 };
+	t = TEMPLATE_NONE;
 	return 0;
 }

@@ -25,22 +25,15 @@ static const struct {
 	enum kind kind;
 	size_t offset;
 } fields[] = {
-	{ U32, offsetof(struct launch, mode) },
-	{ STR, offsetof(struct launch, qemu) },
-	{ STR, offsetof(struct launch, accel) },
-	{ STR, offsetof(struct launch, machine) },
-	{ STR, offsetof(struct launch, cmdline) },
-	{ U32, offsetof(struct launch, vcpus) },
-	{ U64, offsetof(struct launch, memory) },
-	{ U32, offsetof(struct launch, cpus) },
-	{ U64, offsetof(struct launch, memory_max) },
-	{ STR, offsetof(struct launch, fstype) },
-	{ U64, offsetof(struct launch, upper_bytes) },
-	{ STR, offsetof(struct launch, hostname) },
-	{ STR, offsetof(struct launch, console_shell) },
-	{ U32, offsetof(struct launch, strict) },
-	{ U32, offsetof(struct launch, without) },
-	{ U32, offsetof(struct launch, log_level) },
+	{ U32, offsetof(struct launch, mode) },		 { STR, offsetof(struct launch, qemu) },
+	{ STR, offsetof(struct launch, accel) },	 { STR, offsetof(struct launch, machine) },
+	{ STR, offsetof(struct launch, cmdline) },	 { U32, offsetof(struct launch, vcpus) },
+	{ U64, offsetof(struct launch, memory) },	 { U32, offsetof(struct launch, cpus) },
+	{ U64, offsetof(struct launch, memory_max) },	 { STR, offsetof(struct launch, fstype) },
+	{ U64, offsetof(struct launch, upper_bytes) },	 { STR, offsetof(struct launch, hostname) },
+	{ STR, offsetof(struct launch, console_shell) }, { U32, offsetof(struct launch, strict) },
+	{ U32, offsetof(struct launch, without) },	 { U32, offsetof(struct launch, log_level) },
+	{ U32, offsetof(struct launch, rooted) },
 };
 
 #define LAUNCH_STR_MAX 4096
@@ -120,7 +113,8 @@ static int decode_entry(struct launch *l, const struct tlv *t)
 		r = tlv_u32(t, &version);
 		return r < 0 ? r : version == LAUNCH_VERSION ? 0 : -EPROTONOSUPPORT;
 	case TAG_EXTENT:
-		return l->n_extents < LAUNCH_EXTENTS_MAX ? tlv_u64(t, &l->extent_bytes[l->n_extents++]) : -E2BIG;
+		return l->n_extents < LAUNCH_EXTENTS_MAX ? tlv_u64(t, &l->extent_bytes[l->n_extents++])
+							 : -E2BIG;
 	case TAG_ROLE:
 		return l->n_roles < LAUNCH_FDS_MAX ? tlv_u32(t, &l->roles[l->n_roles++]) : -E2BIG;
 	case TAG_ID:

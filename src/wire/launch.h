@@ -24,23 +24,28 @@ enum launch_mode {
 	LAUNCH_COLD = 1,    /* boot the kernel */
 	LAUNCH_RESTORE = 2, /* resume a template */
 	LAUNCH_BUILD = 3,   /* boot, quiesce, write a template, end */
+	LAUNCH_PREPARE =
+		4, /* resume a template on a copy of its memory, set the root up, write another, end */
 };
 
 enum launch_role {
-	LAUNCH_FD_LIFELINE = 1, /* stream socket to the client; its end ends the box */
-	LAUNCH_FD_CLIENT = 2,	/* pidfd of the client */
-	LAUNCH_FD_LISTEN = 3,	/* listening unix socket for clients; not in BUILD */
-	LAUNCH_FD_BOXES = 4,	/* directory that holds the box's own, named by id; not in BUILD */
-	LAUNCH_FD_KERNEL = 5,	/* COLD, BUILD; RESTORE: a stub that is never run */
-	LAUNCH_FD_INITRD = 6,	/* COLD, BUILD */
-	LAUNCH_FD_MEM = 7,	/* BUILD: read-write; RESTORE: read-only */
-	LAUNCH_FD_STATE = 8,	/* BUILD: write; RESTORE: read-only */
-	LAUNCH_FD_EXTENT = 9,	/* root disk, repeated in order, read-only */
-	LAUNCH_FD_UPPER = 10,	/* qcow2, read-write */
+	LAUNCH_FD_LIFELINE = 1,	   /* stream socket to the client; its end ends the box */
+	LAUNCH_FD_CLIENT = 2,	   /* pidfd of the client */
+	LAUNCH_FD_LISTEN = 3,	   /* listening unix socket for clients; not in BUILD */
+	LAUNCH_FD_BOXES = 4,	   /* directory that holds the box's own, named by id; not in BUILD */
+	LAUNCH_FD_KERNEL = 5,	   /* COLD, BUILD; RESTORE: a stub that is never run */
+	LAUNCH_FD_INITRD = 6,	   /* COLD, BUILD */
+	LAUNCH_FD_MEM = 7,	   /* RESTORE: read-only; else read-write */
+	LAUNCH_FD_STATE = 8,	   /* RESTORE, PREPARE: read-only */
+	LAUNCH_FD_EXTENT = 9,	   /* root disk, repeated in order, read-only */
+	LAUNCH_FD_UPPER = 10,	   /* qcow2, read-write */
 	LAUNCH_FD_UPPER_BASE = 11, /* raw backing of the upper, read-only */
-	LAUNCH_FD_CONSOLE = 12, /* stream socket for the serial console, if the client wants it */
-	LAUNCH_FD_LOG = 13,	/* diagnostics */
-	LAUNCH_FD_HOLD = 14,	/* held open for the box's life (locks) */
+	LAUNCH_FD_CONSOLE = 12,	   /* stream socket for the serial console, if the client wants it */
+	LAUNCH_FD_LOG = 13,	   /* diagnostics */
+	LAUNCH_FD_HOLD = 14,	   /* held open for the box's life (locks) */
+	LAUNCH_FD_UPPER_MID =
+		15, /* qcow2 between upper and its base: what a template wrote; read-only; may be missing */
+	LAUNCH_FD_STATE_OUT = 16, /* BUILD, PREPARE: write */
 };
 
 /**
@@ -52,6 +57,7 @@ enum launch_role {
  * @reset_key:	the guest's current reset key; @next_key: given to it now
  * @extent_bytes: length of each root extent, @n_extents of them
  * @upper_bytes: virtual size of the upper disk
+ * @rooted:	the template resumed has its root set up already
  * @without:	JAIL_NO_* bits to pretend missing: tests
  * @roles:	@n_roles descriptor roles, LAUNCH_FD_FIRST + index
  */
@@ -77,6 +83,7 @@ struct launch {
 	uint32_t strict;
 	uint32_t without;
 	uint32_t log_level;
+	uint32_t rooted;
 	uint32_t roles[LAUNCH_FDS_MAX];
 	size_t n_roles;
 };
@@ -86,6 +93,18 @@ void launch_done(struct launch *l);
 int launch_encode(const struct launch *l, struct buf *out);
 /* launch_decode() - @ret zeroed first, launch_done() on success; 0, -EBADMSG, -EPROTONOSUPPORT (version), -E2BIG, -ENOMEM */
 int launch_decode(const void *p, size_t n, struct launch *ret);
+/* launch_incoming() - is the machine resumed (rather than booted)? */
+static inline bool launch_incoming(const struct launch *l)
+{
+	return l->mode == LAUNCH_RESTORE || l->mode == LAUNCH_PREPARE;
+}
+
+/* launch_saves() - does it end in a template? */
+static inline bool launch_saves(const struct launch *l)
+{
+	return l->mode == LAUNCH_BUILD || l->mode == LAUNCH_PREPARE;
+}
+
 /* launch_fd() - descriptor number of the @nth (from 0) descriptor with @role, or -1 */
 int launch_fd(const struct launch *l, uint32_t role, size_t nth);
 
