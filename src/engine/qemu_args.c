@@ -194,7 +194,8 @@ static void device_args(struct qemu_cmd *c)
 	arg(c, "virtio-blk-pci,drive=root,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
 	    LAYOUT_ROOT_SERIAL, LAYOUT_SLOT_ROOT);
 	arg(c, "-device");
-	arg(c, "virtio-blk-pci,drive=upper,serial=%s,addr=%d,num-queues=1,disable-legacy=on",
+	/* A full disk of the host is the guest's I/O error: QEMU's default would stop the machine for good. */
+	arg(c, "virtio-blk-pci,drive=upper,serial=%s,addr=%d,num-queues=1,disable-legacy=on,werror=report,rerror=report",
 	    LAYOUT_UPPER_SERIAL, LAYOUT_SLOT_UPPER);
 	arg(c, "-device");
 	arg(c, "virtio-rng-pci,addr=%d,disable-legacy=on", LAYOUT_SLOT_RNG);
