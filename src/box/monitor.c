@@ -360,6 +360,8 @@ int main(void)
 
 	/* The terminal's Ctrl-C goes to the client, which passes it on as it sees fit. */
 	(void)setsid();
+	/* Executed by descriptor it would be known by a number. */
+	(void)prctl(PR_SET_NAME, "vial-monitor");
 	signal(SIGPIPE, SIG_IGN);
 	m.console.limit = MON_CONSOLE_MAX + KIB(2);
 	m.lifeline_in.max = 256;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
@@ -360,7 +361,11 @@ int main(int argc, char **argv)
 {
 	_cleanup_buf_ struct buf report = { .limit = IMAGE_REPORT_MAX };
 	struct vial_err err = VIAL_ERR_INIT;
-	int r = run(argc, argv, &report, &err);
+	int r;
+
+	/* Executed by descriptor it would be known by a number. */
+	(void)prctl(PR_SET_NAME, "vial-unpack");
+	r = run(argc, argv, &report, &err);
 
 	if (r < 0) {
 		report.len = 0;

@@ -125,6 +125,8 @@ static void arrange_fds(struct jail_plan *p)
 	if (p->parent_fd >= 0)
 		p->parent_fd = move_up(p, p->parent_fd, low);
 	p->null_fd = move_up(p, p->null_fd, low);
+	if (p->exec_fd >= 0)
+		p->exec_fd = move_up(p, p->exec_fd, low);
 	for (size_t i = 0; i < o->n_fds; i++)
 		up[i] = move_up(p, o->fds[i].fd, low);
 	for (int fd = 0; fd < low; fd++)
@@ -257,9 +259,20 @@ static void filter_calls(const struct jail_plan *p)
 		send_listener(p, rc);
 }
 
-void jail_child_run(struct jail_plan *p)
+static _noreturn_ void execute(const struct jail_plan *p)
 {
 	static char *const no_env[] = { NULL };
+	char *const *envp = p->opts->envp ? p->opts->envp : no_env;
+
+	execve(p->exec_path, p->opts->argv, envp);
+	/* Not by descriptor at once: the kernel would name the process after the descriptor's number. */
+	if (errno == EACCES && p->exec_fd >= 0)
+		syscall(SYS_execveat, p->exec_fd, "", p->opts->argv, envp, AT_EMPTY_PATH);
+	fail(p, STEP_EXEC, errno);
+}
+
+void jail_child_run(struct jail_plan *p)
+{
 	unsigned long no_mask = 0;
 
 	default_signals();
@@ -291,6 +304,5 @@ void jail_child_run(struct jail_plan *p)
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &no_mask, NULL, 8);
 	if (p->prog_len)
 		filter_calls(p);
-	execve(p->exec_path, p->opts->argv, p->opts->envp ? p->opts->envp : no_env);
-	fail(p, STEP_EXEC, errno);
+	execute(p);
 }

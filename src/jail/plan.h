@@ -66,6 +66,7 @@ enum filter_variant { FILTER_SELF, FILTER_SPAWN, FILTER_NOTIFY };
  * @uid_map, @gid_map: text for /proc/self/{uid,gid}_map with CLONE_NEWUSER
  * @root:	binds for the new mount namespace; used with CLONE_NEWNS
  * @exec_path:	what to execute: opts->path, or its real path where that is not absolute
+ * @exec_fd:	the same, opened (O_PATH) for a child whose new uid may not walk there; else -1
  * @cap_last:	highest capability of this kernel
  * @uid_drop:	change to opts->uid and gid
  * @caps_drop:	give up all capabilities
@@ -84,6 +85,7 @@ struct jail_plan {
 	char gid_map[48];
 	struct jail_root root;
 	const char *exec_path;
+	int exec_fd;
 	int cap_last;
 	bool uid_drop;
 	bool caps_drop;

@@ -68,6 +68,7 @@ static void start_done(struct start *s)
 	fd_close(&s->plan.null_fd);
 	fd_close(&s->plan.ruleset_fd);
 	fd_close(&s->plan.parent_fd);
+	fd_close(&s->plan.exec_fd);
 	fd_close(&s->sock);
 	fd_close(&s->listener);
 	fd_close(&s->pidfd);
@@ -189,6 +190,11 @@ static int prepare_root(struct start *s)
 	const struct jail_opts *o = s->plan.opts;
 
 	s->plan.exec_path = o->path;
+	if (s->plan.uid_drop && !o->notify && s->plan.exec_fd < 0) {
+		s->plan.exec_fd = open(o->path, O_PATH | O_CLOEXEC);
+		if (s->plan.exec_fd < 0)
+			return sys_fail(s, -errno, step_names[STEP_EXEC]);
+	}
 	if (!s->plan.clone_flags)
 		return 0;
 	if (o->path[0] != '/' || strstr(o->path, "/../") || strstr(o->path, "/./")) {
@@ -387,7 +393,7 @@ static int attempt(struct start *s)
 int jail_spawn(const struct jail_opts *o, struct jail_child *ret, struct vial_err *err)
 {
 	_cleanup_(start_done) struct start s = {
-		.plan = { .opts = o, .sock = -1, .null_fd = -1, .ruleset_fd = -1, .parent_fd = -1 },
+		.plan = { .opts = o, .sock = -1, .null_fd = -1, .ruleset_fd = -1, .parent_fd = -1, .exec_fd = -1 },
 		.err = err,
 		.sock = -1,
 		.listener = -1,

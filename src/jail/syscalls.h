@@ -21,7 +21,7 @@
  *
  * Before execve and up to main(), or to jail_self() in our own programs: the dynamic loader, then the
  * locking itself.
- * #syscalls:start execve openat=rdonly2 open=rdonly1 access faccessat faccessat2
+ * #syscalls:start execve execveat openat=rdonly2 open=rdonly1 access faccessat faccessat2
  * #syscalls:start readlink readlinkat arch_prctl
  * #syscalls:start mmap mprotect
  * #syscalls:lock seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self prctl=lock
@@ -56,7 +56,7 @@
  * #syscalls:qemu accept4 getsockopt setsockopt getsockname getpeername ioctl=kvm
  * #syscalls:qemu ioctl=blk rt_sigqueueinfo=self rt_tgsigqueueinfo=self
  * #syscalls:qemu mincore msync
- * #syscalls:qemu/notify open openat creat execve
+ * #syscalls:qemu/notify open openat creat execve execveat
  *
  * vial-unpack: bytes in, bytes out, nothing by name.
  * #syscalls:unpack recvmsg sendmsg memfd_create

@@ -67,12 +67,13 @@ class Vial:
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(self.base), "VIAL_HOME": str(self.home),
             "VIAL_ENGINE": engine, "TMPDIR": str(self.tmp), "LANG": "C.UTF-8",
         }
+        self.program = PROGRAM
         self.prefix = []
         if uid is not None and uid != os.getuid():
             self.prefix = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
 
     def argv(self, *args):
-        return [*self.prefix, str(PROGRAM), *map(str, args)]
+        return [*self.prefix, str(self.program), *map(str, args)]
 
     def popen(self, *args, env=None, cwd=None, **kw):
         """Start vial and leave it running; streams are as subprocess.Popen takes them, stdin closed unless given."""

@@ -43,16 +43,12 @@ def newc_without(cpio, drop):
     return bytes(out)
 
 
-def test_kernel_without_erofs(fresh, tmp_path):
-    """The kernel's EROFS module is missing from the assets: the error names EROFS."""
-    assets = tmp_path / "guest"
-    assets.mkdir()
-    for name in ("vmlinuz", "kernel-version", "agent.cpio", "base.tar", "upper.ext4"):
-        os.symlink(GUEST / name, assets / name)
+def test_kernel_without_erofs(vial, tmp_path):
+    """A kernel that cannot read EROFS, here because its module is missing from the initrd: the error names EROFS."""
     stripped = newc_without((GUEST / "modules.cpio").read_bytes(), b"/erofs.ko")
-    (assets / "modules.cpio").write_bytes(stripped)
-    v = fresh()
-    assert_one_line_error(v("run", "--", "true", env={"VIAL_GUEST_DIR": str(assets)}), "erofs")
+    assert len(stripped) < (GUEST / "modules.cpio").stat().st_size
+    (tmp_path / "initrd").write_bytes(stripped)
+    assert_one_line_error(vial("run", "--initrd", tmp_path / "initrd", "--", "true"), "erofs")
 
 
 def base_tar():
@@ -109,7 +105,7 @@ def test_hostile_tar_is_contained(vial, tmp_path):
 
 
 def oci_layout(path, damage):
-    """An OCI layout of one layer, base.tar; DAMAGE flips a byte of that blob."""
+    """An OCI layout of one layer, base.tar and a file of its own; DAMAGE flips a byte of that blob."""
     blobs = path / "blobs/sha256"
     blobs.mkdir(parents=True)
 
@@ -118,7 +114,10 @@ def oci_layout(path, damage):
         (blobs / digest).write_bytes(data)
         return {"digest": "sha256:" + digest, "size": len(data)}
 
-    layer = base_tar()
+    # A layer that no other test has imported: one that is stored already is not read again.
+    hostile_tar(path / "layer", [("mark", tarfile.REGTYPE, os.fsencode(path))])
+    layer = (path / "layer").read_bytes()
+    (path / "layer").unlink()
     descriptor = blob(layer)
     config = blob(json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]}, "rootfs": {
         "type": "layers", "diff_ids": [descriptor["digest"]]}}).encode())
