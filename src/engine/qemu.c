@@ -142,7 +142,8 @@ static void machine_gone(struct engine *e, int status)
 	if (e->gone)
 		return;
 	e->gone = true;
-	while (e->stderr_src)
+	/* It ends at once, or where something that outlives QEMU holds it open. */
+	for (int i = 0; i < 64 && e->stderr_src; i++)
 		on_stderr(e->stderr_src, EPOLLIN, e);
 	said = last_message(e);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !e->why[0]) {
