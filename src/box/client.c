@@ -364,6 +364,9 @@ static bool guest_msg(struct client *c, const struct agent_guest_msg *g)
 	log_debug("command %u: message %d of the agent", c->conn, g->type);
 	switch (g->type) {
 	case AGENT_GUEST_STARTED:
+		if (c->started)
+			return client_error_str(c, VIAL_E_PROTOCOL, "the guest started the command twice");
+		c->started = true;
 		m.type = MON_STARTED;
 		m.started.pid = g->started.pid;
 		m.started.window = MIN(g->started.window, (uint32_t)AGENT_WINDOW);

@@ -47,6 +47,7 @@ struct client {
 	struct frame_in guest_in;
 	struct buf request;
 	bool requested;
+	bool started;
 	bool ending;
 	int64_t granted[3];
 	int64_t stdin_room;
