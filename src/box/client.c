@@ -7,7 +7,8 @@
  * Purpose: translate between the monitor protocol (wire/mon.h) and an exec connection of the agent protocol,
  * message by message, deciding on each whether it is allowed now.
  * Who is trusted: the client is our user; the guest is hostile. Output beyond the credit a client
- * granted ends the command, so what is queued here for a client is bounded by its credit.
+ * granted ends the command, so what is queued here for a client is bounded by its credit. What a guest sends for a
+ * command that has ended is dropped unread: its client may never fetch its last message.
  * States of a client: connected -> requested (MON_EXEC came) -> running (MON_STARTED) -> ending.
  * Limits: MON_CLIENTS_MAX connections, MON_OUT_MAX queued bytes each.
  */
@@ -20,6 +21,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "box/monitor.h"
+
+#define ERRNO_MAX  4096 /* the kernel's MAX_ERRNO and one */
+#define SIGNAL_MAX 64
 
 static void client_free(struct client *c)
 {
@@ -59,20 +63,28 @@ static bool client_flush(struct client *c)
 
 static void client_put(struct client *c, const struct mon_msg *m)
 {
+	/* What is written already must not count against the queue's limit. */
+	if (c->out.buf.len > MON_OUT_MAX / 2) {
+		buf_consume(&c->out.buf, c->out.off);
+		c->out.off = 0;
+	}
 	if (mon_msg_put(&c->out.buf, m) < 0)
 		c->out.buf.failed = true;
 }
 
-/* The last message: an error. */
+/* The last message: an error. What the guest still has to say about the command goes nowhere. */
 static bool client_error(struct client *c, int code, int sys_errno, const char *text, size_t n)
 {
 	struct mon_msg m = { .type = MON_ERROR };
 
 	m.error.code = code;
-	m.error.sys_errno = (uint32_t)sys_errno;
+	m.error.sys_errno = sys_errno > 0 && sys_errno < ERRNO_MAX ? (uint32_t)sys_errno : 0;
 	m.error.text = (struct slice){ (const uint8_t *)text, MIN(n, (size_t)MON_TEXT_MAX) };
 	client_put(c, &m);
 	c->ending = true;
+	if (c->conn)
+		link_abort(c->m->link, c->conn);
+	c->conn = 0;
 	return client_flush(c);
 }
 
@@ -128,10 +140,13 @@ static bool client_process(struct client *c);
 
 void clients_start_pending(struct monitor *m)
 {
-	struct client *next;
+	struct client *c = m->clients, *prev;
 
-	for (struct client *c = m->clients; c; c = next) {
-		next = c->next;
+	/* The list has the newest first; commands start in the order in which their clients came. */
+	while (c && c->next)
+		c = c->next;
+	for (; c; c = prev) {
+		prev = c->prev;
 		if (c->requested && !c->conn && !c->ending && start_command(c))
 			(void)client_process(c);
 	}
@@ -147,6 +162,12 @@ void clients_fail_all(struct monitor *m)
 		if (!c->ending && c->requested)
 			(void)client_error_str(c, m->why_code, m->why);
 	}
+}
+
+void clients_free_all(struct monitor *m)
+{
+	while (m->clients)
+		client_free(m->clients);
 }
 
 static bool on_exec(struct client *c, struct slice body)
@@ -264,8 +285,8 @@ static void on_client(struct loop_src *src _unused_, uint32_t events, void *data
 	struct monitor *m = c->m;
 
 	if (events & EPOLLOUT && !client_flush(c))
-		return;
-	if (events & EPOLLIN)
+		; /* freed: the guest is told below */
+	else if (events & EPOLLIN)
 		(void)client_read(c);
 	else if (events & (EPOLLHUP | EPOLLERR))
 		client_free(c);
@@ -331,6 +352,8 @@ static bool guest_exited(struct client *c, const struct agent_exited *x)
 {
 	struct mon_msg m = { .type = MON_EXITED };
 
+	if (x->signal > SIGNAL_MAX)
+		return client_error_str(c, VIAL_E_PROTOCOL, "the guest named an unknown signal");
 	m.exited.code = x->code & 0xff;
 	m.exited.signal = x->signal;
 	m.exited.flags = (x->timed_out ? MON_F_TIMED_OUT : 0) | (x->oom ? MON_F_OOM : 0);
@@ -347,6 +370,10 @@ static bool guest_msg(struct client *c, const struct agent_guest_msg *g)
 	log_debug("command %u: message %d of the agent", c->conn, g->type);
 	switch (g->type) {
 	case AGENT_GUEST_STARTED:
+		/* Each would grant a window of stdin, to be queued here for a guest that never reads. */
+		if (c->running)
+			return client_error_str(c, VIAL_E_PROTOCOL, "the guest started the command twice");
+		c->running = true;
 		m.type = MON_STARTED;
 		m.started.pid = g->started.pid;
 		m.started.window = MIN(g->started.window, (uint32_t)AGENT_WINDOW);
@@ -396,6 +423,8 @@ bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size
 
 	if (!c)
 		return false;
+	if (c->ending)
+		return true;
 	r = frame_in_push(&c->guest_in, p, n);
 	while (r == 0 && !c->ending && (r = frame_in_next(&c->guest_in, &frame, &len)) == 1) {
 		r = agent_guest_msg_decode(frame, len, &g);
