@@ -7,6 +7,7 @@ import hashlib
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import textwrap
@@ -15,6 +16,7 @@ import time
 import harness
 
 KILLS = int(os.environ.get("VIAL_TEST_KILLS", "100"))
+FIRST_KILLS = int(os.environ.get("VIAL_TEST_FIRST_KILLS", "4"))
 
 
 def digests(home):
@@ -73,6 +75,26 @@ def test_sigkill_at_random_moments(vial):
         bad = harness.settle(lambda: harness.leftovers(vial))
         assert not bad, bad
     assert 0 < reached < KILLS, f"{reached} of {KILLS} commands had started: moments are not spread"
+
+
+def test_sigkill_in_the_first_run(fresh):
+    """The client is killed while images are imported and templates built: nothing runs on, and the next run makes do."""
+    v = fresh()
+    start = time.monotonic()
+    v("run", "--", "true", check=True, timeout=300)
+    span = time.monotonic() - start
+    shutil.rmtree(v.home)
+    rng = random.Random(20261123)
+    for part in range(FIRST_KILLS):
+        p = v.popen("run", "--", "true", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(span * (part + rng.random()) / FIRST_KILLS)
+        p.kill()
+        p.wait()
+        bad = harness.settle(lambda: harness.leftovers(v))
+        assert not bad, bad
+    assert v("run", "--", "echo", "fine", check=True, timeout=300).out == b"fine\n"
+    unfinished = [p for p in (v.home / "templates").iterdir() if p.name.startswith(".")]
+    assert not unfinished, unfinished
 
 
 def test_sigkill_of_monitor(vial):
