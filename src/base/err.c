@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Filling struct vial_err.
+/*
+ * Filling struct vial_err.
+ *
+ * Texts quote file names, images, QEMU and guests, and end on terminals: every message is defused as a whole.
+ */
 #include "base/err.h"
 
 #include <assert.h>
@@ -7,6 +11,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/str.h"
 
 static const struct {
 	int code;
@@ -76,6 +82,7 @@ int err_set(struct vial_err *err, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
+	str_defuse(err->msg);
 	return code;
 }
 
@@ -98,6 +105,7 @@ int err_sys(struct vial_err *err, int neg_errno, const char *fmt, ...)
 	const char *text = strerror_r(-neg_errno, why, sizeof(why));
 	n = MIN(strlen(err->msg), sizeof(err->msg) - strlen(text) - 3);
 	snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", text);
+	str_defuse(err->msg);
 	return code;
 }
 
@@ -116,6 +124,7 @@ int err_prefix(struct vial_err *err, const char *fmt, ...)
 	size_t n = MIN(strlen(head), sizeof(err->msg) - 1 - cause);
 	memmove(err->msg + n, err->msg, cause + 1);
 	memcpy(err->msg, head, n);
+	str_defuse(err->msg);
 	return err->code;
 }
 

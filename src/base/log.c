@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/str.h"
 
 /* Process-wide by nature: set once from main() before anything logs. */
 static const char *log_name = "vial";
@@ -51,9 +52,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 	body = vsnprintf(line + head, sizeof(line) - (size_t)head - 1, fmt, ap);
 	va_end(ap);
 	size_t n = (size_t)head + MIN((size_t)MAX(body, 0), sizeof(line) - (size_t)head - 2);
-	for (size_t i = 0; i < n; i++)
-		if ((unsigned char)line[i] < ' ' || line[i] == 127)
-			line[i] = '?';
+	line[n] = '\0';
+	str_defuse(line);
 	line[n++] = '\n';
 	/* Nowhere to report a failing log. */
 	if (write(log_fd, line, n) < 0)

@@ -84,5 +84,12 @@ void str_hex(const uint8_t *p, size_t n, char *out);
 /* str_unhex() - exactly 2*@n lower- or upper-case hex digits; 0 or -EINVAL */
 int str_unhex(const char *s, uint8_t *out, size_t n);
 bool str_has_prefix(const char *s, const char *prefix);
+/**
+ * str_defuse() - make text of unknown origin harmless for a terminal, in place
+ *
+ * Control characters (of ASCII and, as UTF-8, U+0080 to U+009F), bidirectional overrides and what is not UTF-8
+ * become '?', one for each byte; line feeds and tabs become blanks. What was clean is unchanged.
+ */
+void str_defuse(char *s);
 
 #endif

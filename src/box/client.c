@@ -7,7 +7,8 @@
  * Purpose: translate between the monitor protocol (wire/mon.h) and an exec connection of the agent protocol,
  * message by message, deciding on each whether it is allowed now.
  * Who is trusted: the client is our user; the guest is hostile. Output beyond the credit a client
- * granted ends the command, so what is queued here for a client is bounded by its credit.
+ * granted ends the command, so what is queued here for a client is bounded by its credit. What a guest sends for a
+ * command that has ended is dropped unread: its client may never fetch its last message.
  * States of a client: connected -> requested (MON_EXEC came) -> running (MON_STARTED) -> ending.
  * Limits: MON_CLIENTS_MAX connections, MON_OUT_MAX queued bytes each.
  */
@@ -20,6 +21,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "box/monitor.h"
+
+#define ERRNO_MAX  4096 /* the kernel's MAX_ERRNO and one */
+#define SIGNAL_MAX 64
 
 static void client_free(struct client *c)
 {
@@ -74,7 +78,7 @@ static bool client_error(struct client *c, int code, int sys_errno, const char *
 	struct mon_msg m = { .type = MON_ERROR };
 
 	m.error.code = code;
-	m.error.sys_errno = (uint32_t)sys_errno;
+	m.error.sys_errno = sys_errno > 0 && sys_errno < ERRNO_MAX ? (uint32_t)sys_errno : 0;
 	m.error.text = (struct slice){ (const uint8_t *)text, MIN(n, (size_t)MON_TEXT_MAX) };
 	client_put(c, &m);
 	c->ending = true;
@@ -348,6 +352,8 @@ static bool guest_exited(struct client *c, const struct agent_exited *x)
 {
 	struct mon_msg m = { .type = MON_EXITED };
 
+	if (x->signal > SIGNAL_MAX)
+		return client_error_str(c, VIAL_E_PROTOCOL, "the guest named an unknown signal");
 	m.exited.code = x->code & 0xff;
 	m.exited.signal = x->signal;
 	m.exited.flags = (x->timed_out ? MON_F_TIMED_OUT : 0) | (x->oom ? MON_F_OOM : 0);
@@ -364,9 +370,10 @@ static bool guest_msg(struct client *c, const struct agent_guest_msg *g)
 	log_debug("command %u: message %d of the agent", c->conn, g->type);
 	switch (g->type) {
 	case AGENT_GUEST_STARTED:
-		if (c->started)
+		/* Each would grant a window of stdin, to be queued here for a guest that never reads. */
+		if (c->running)
 			return client_error_str(c, VIAL_E_PROTOCOL, "the guest started the command twice");
-		c->started = true;
+		c->running = true;
 		m.type = MON_STARTED;
 		m.started.pid = g->started.pid;
 		m.started.window = MIN(g->started.window, (uint32_t)AGENT_WINDOW);
@@ -417,7 +424,7 @@ bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size
 	if (!c)
 		return false;
 	if (c->ending)
-		return true; /* after its last message: a client that does not read must not make it pile up */
+		return true;
 	r = frame_in_push(&c->guest_in, p, n);
 	while (r == 0 && !c->ending && (r = frame_in_next(&c->guest_in, &frame, &len)) == 1) {
 		r = agent_guest_msg_decode(frame, len, &g);

@@ -14,6 +14,8 @@
 #define HOME_UID_BASE  1600000000U /* root only: each box runs as a uid of its own from here on */
 #define HOME_UID_COUNT 65536U
 
+#define HOME_STILLBORN_S 3600 /* a box directory that is being made for longer was left by a killed process */
+
 /**
  * struct vial - one state directory and its settings
  * @path:	absolute

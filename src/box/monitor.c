@@ -283,9 +283,10 @@ static int watch(struct monitor *m)
  */
 static int lock_down(struct monitor *m, struct vial_err *err)
 {
-	const struct jail_path paths[] = { { m->boxes_path, true } };
+	const struct jail_path paths[] = { { m->boxes_path, JAIL_RMDIR }, { m->own_path, JAIL_WRITE } };
+	bool has_dir = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0) >= 0;
 
-	return jail_self(JAIL_MONITOR, paths, ARRAY_SIZE(paths), m->launch.without, err);
+	return jail_self(JAIL_MONITOR, paths, has_dir ? ARRAY_SIZE(paths) : 0, m->launch.without, err);
 }
 
 static void on_running(void *data)
@@ -311,7 +312,8 @@ int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_e
 	if (r < 0)
 		return err_sys(err, r, "start the monitor");
 	m->ops = ops;
-	snprintf(m->boxes_path, sizeof(m->boxes_path), boxes < 0 ? "/dev/null" : "/proc/self/fd/%d", boxes);
+	snprintf(m->boxes_path, sizeof(m->boxes_path), "/proc/self/fd/%d", boxes);
+	snprintf(m->own_path, sizeof(m->own_path), "%s/%s", m->boxes_path, m->launch.id);
 	r = guest_init(m, err);
 	if (r < 0)
 		return r;
@@ -332,7 +334,10 @@ static void remove_box(struct monitor *m)
 
 	if (boxes < 0)
 		return;
-	r = path_rm_rf_at(boxes, m->launch.id);
+	/* In two steps: Landlock lets us do anything in our own directory, and only that in the one above. */
+	r = path_empty_at(boxes, m->launch.id);
+	if (unlinkat(boxes, m->launch.id, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0)
+		r = -errno;
 	if (r < 0)
 		log_warn("remove the box's directory: %s", strerror(-r));
 }

@@ -47,7 +47,7 @@ struct client {
 	struct frame_in guest_in;
 	struct buf request;
 	bool requested;
-	bool started;
+	bool running; /* the agent said so */
 	bool ending;
 	int64_t granted[3];
 	int64_t stdin_room;
@@ -72,6 +72,7 @@ struct monitor {
 	size_t n_clients;
 	struct buf console;
 	char boxes_path[32];	     /* of LAUNCH_FD_BOXES, for Landlock */
+	char own_path[80];	     /* of this box's directory in it */
 	char why[VIAL_ERR_MSG_SIZE]; /* why the box cannot run; empty while it can */
 	int why_code;
 };

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/str.h"
 
 #define LINE_SIZE (VIAL_ERR_MSG_SIZE + 64)
 
@@ -20,9 +21,7 @@ void out_line(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
 	va_end(ap);
-	for (char *p = line; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	str_defuse(line);
 	n = strlen(line);
 	line[n++] = '\n';
 	fflush(stdout);

@@ -10,13 +10,15 @@
  * nothing afterwards. The template's memory reaches it as a read-only descriptor under a made-up
  * name, although QEMU asks for it read-write: its private mapping works, writing to the file does not.
  * States: starting (libraries load) -> running -> [saving] -> gone.
- * Limits: QEMU's messages are kept to STDERR_MAX bytes.
+ * Limits: QEMU's messages are kept, and logged, to STDERR_MAX bytes, and its first refusal of a command. Files it was
+ * given cannot grow past what their formats need, nor its address space past the guest's memory and MEMORY_EXTRA.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +33,16 @@
 #include "jail/jail.h"
 
 #define STDERR_MAX KIB(4)
+
+/*
+ * Bounds of a QEMU that its guest has taken over. Address space: beside the guest's memory there are libraries,
+ * the translation buffer, and for each thread a stack and an arena of malloc (72 MiB of addresses, hardly any of memory).
+ * Files: the writable disk with qcow2's tables, and a template's state.
+ */
+#define MEMORY_EXTRA	   (MIB(1024) * 4)
+#define MEMORY_EXTRA_VCPU  MIB(128)
+#define FILE_EXTRA	   MIB(512)
+#define QCOW2_TABLES_SHIFT 6 /* tables take less than 1/64 of the data */
 
 /* Room for the agent channel: a chunk of the link layer and more, each way. */
 #define CHANNEL_SNDBUF (256 * 1024)
@@ -116,8 +128,9 @@ static void on_stderr(struct loop_src *src, uint32_t events _unused_, void *data
 		e->stderr_src = NULL;
 		return;
 	}
-	if (e->messages.len + (size_t)r <= STDERR_MAX)
-		buf_append(&e->messages, text, (size_t)r);
+	if (e->messages.len + (size_t)r > STDERR_MAX)
+		return;
+	buf_append(&e->messages, text, (size_t)r);
 	log_info("qemu: %.*s", (int)r, text);
 }
 
@@ -142,8 +155,8 @@ static void machine_gone(struct engine *e, int status)
 	if (e->gone)
 		return;
 	e->gone = true;
-	/* It ends at once, or where something that outlives QEMU holds it open. */
-	for (int i = 0; i < 64 && e->stderr_src; i++)
+	/* No more than the pipe can hold, should somebody else have its other end open. */
+	for (int i = 0; i < 128 && e->stderr_src; i++)
 		on_stderr(e->stderr_src, EPOLLIN, e);
 	said = last_message(e);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !e->why[0]) {
@@ -176,8 +189,10 @@ static void qmp_error(void *data, const char *desc)
 {
 	struct engine *e = data;
 
-	snprintf(e->why, sizeof(e->why), "QEMU refused a command: %.200s", desc);
-	log_error("%s", e->why);
+	if (!e->why[0]) {
+		snprintf(e->why, sizeof(e->why), "QEMU refused a command: %.200s", desc);
+		log_error("%s", e->why);
+	}
 	if (e->saving) {
 		e->saving = false;
 		e->ev->saved(e->data, e->why);
@@ -245,10 +260,16 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 	static char *const no_env[] = { NULL };
 	/* The program and its loader are always among them. */
 	static const struct jail_path paths[] = {
-		{ "/usr/lib", false },	       { "/lib", false },
-		{ "/lib64", false },	       { "/usr/lib64", false },
-		{ "/usr/share/qemu", false },  { "/usr/share/seabios", false },
-		{ "/etc/ld.so.cache", false },
+		{ "/usr/lib", JAIL_READ },	   { "/lib", JAIL_READ },
+		{ "/lib64", JAIL_READ },	   { "/usr/lib64", JAIL_READ },
+		{ "/usr/share/qemu", JAIL_READ },  { "/usr/share/seabios", JAIL_READ },
+		{ "/etc/ld.so.cache", JAIL_READ },
+	};
+	const struct launch *l = e->launch;
+	const struct jail_rlimit rlimits[] = {
+		{ RLIMIT_AS, l->memory + MEMORY_EXTRA + l->vcpus * MEMORY_EXTRA_VCPU },
+		{ RLIMIT_FSIZE,
+		  MAX(l->upper_bytes + (l->upper_bytes >> QCOW2_TABLES_SHIFT) + FILE_EXTRA, l->memory) },
 	};
 	const struct jail_opts o = {
 		.path = e->launch->qemu,
@@ -259,6 +280,8 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 		.paths = paths,
 		.n_paths = ARRAY_SIZE(paths),
 		.profile = JAIL_QEMU,
+		.rlimits = rlimits,
+		.n_rlimits = ARRAY_SIZE(rlimits),
 		.uid = (uid_t)-1,
 		.gid = (gid_t)-1,
 		.namespaces = true,

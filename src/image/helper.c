@@ -126,13 +126,6 @@ static int code_of(uint32_t code)
 	return -(int)code;
 }
 
-static void make_printable(char *s)
-{
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			*s = '?';
-}
-
 static int decode(const struct buf *b, struct report *ret, struct vial_err *err)
 {
 	struct verdict v = { 0 };
@@ -152,7 +145,6 @@ static int decode(const struct buf *b, struct report *ret, struct vial_err *err)
 		return err_set(err, VIAL_E_CORRUPT, "vial-unpack died (out of memory or time, or killed)");
 	if (!msg)
 		return 0;
-	make_printable(msg);
 	return err_set(err, code_of(v.code), "%s", msg);
 }
 
@@ -164,10 +156,10 @@ static int spawn_unpack(const struct image_env *env, char *const *argv, const st
 			struct jail_child *ret, struct vial_err *err)
 {
 	static const struct jail_path paths[] = {
-		{ "/usr", false },
-		{ "/lib", false },
-		{ "/lib64", false },
-		{ "/etc/ld.so.cache", false },
+		{ "/usr", JAIL_READ },
+		{ "/lib", JAIL_READ },
+		{ "/lib64", JAIL_READ },
+		{ "/etc/ld.so.cache", JAIL_READ },
 	};
 	static const struct jail_rlimit rlimits[] = {
 		{ RLIMIT_AS, UNPACK_MEMORY_MAX },

@@ -77,6 +77,17 @@ static void long_messages_are_cut(void **state)
 	assert_int_equal(strlen(e.msg), VIAL_ERR_MSG_SIZE - 1);
 }
 
+static void messages_are_harmless_on_a_terminal(void **state)
+{
+	struct vial_err e = VIAL_ERR_INIT;
+
+	(void)state;
+	err_set(&e, VIAL_E_ENGINE, "the guest: %s", "\033[31mred\nline");
+	assert_string_equal(e.msg, "the guest: ?[31mred line");
+	err_prefix(&e, "image '%s'", "a\033c");
+	assert_string_equal(e.msg, "image 'a?c': the guest: ?[31mred line");
+}
+
 static void null_is_accepted(void **state)
 {
 	(void)state;
@@ -110,10 +121,15 @@ static void names_are_stable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(set_keeps_code_and_text),     cmocka_unit_test(sys_chooses_a_code),
-		cmocka_unit_test(prefixes_stand_in_front),     cmocka_unit_test(long_prefixes_keep_the_cause),
-		cmocka_unit_test(long_messages_are_cut),       cmocka_unit_test(null_is_accepted),
-		cmocka_unit_test(clear_allows_a_second_error), cmocka_unit_test(names_are_stable),
+		cmocka_unit_test(set_keeps_code_and_text),
+		cmocka_unit_test(sys_chooses_a_code),
+		cmocka_unit_test(prefixes_stand_in_front),
+		cmocka_unit_test(long_prefixes_keep_the_cause),
+		cmocka_unit_test(long_messages_are_cut),
+		cmocka_unit_test(null_is_accepted),
+		cmocka_unit_test(clear_allows_a_second_error),
+		cmocka_unit_test(names_are_stable),
+		cmocka_unit_test(messages_are_harmless_on_a_terminal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,6 +186,35 @@ static void prefix(void **state)
 	assert_false(str_has_prefix("ab", "abc"));
 }
 
+static void defusing(void **state)
+{
+	static const struct {
+		const char *from, *to;
+	} t[] = {
+		{ "", "" },
+		{ "plain 'text', 100 %", "plain 'text', 100 %" },
+		{ "gr\u00fc\u00dfe \u20ac \U0001f600", "gr\u00fc\u00dfe \u20ac \U0001f600" },
+		{ "\033]0;owned\a\033[2J", "?]0;owned??[2J" },
+		{ "a\r\nb\tc\177", "a? b c?" },
+		{ "\302\2332J", "??2J" },				/* U+009B, CSI */
+		{ "\2332J", "?2J" },					/* the same as one byte */
+		{ "\342\200\256txt.exe", "???txt.exe" },		/* U+202E */
+		{ "\342\201\247x", "???x" },				/* U+2067 */
+		{ "\300\257 \340\200\257 \355\240\200", "?? ??? ???" }, /* overlong, surrogate */
+		{ "\364\220\200\200", "????" },
+		{ "cut \342\202", "cut ??" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		char s[64];
+
+		strcpy(s, t[i].from);
+		str_defuse(s);
+		assert_string_equal(s, t[i].to);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +229,7 @@ int main(void)
 		cmocka_unit_test(durations),
 		cmocka_unit_test(hex_both_ways),
 		cmocka_unit_test(prefix),
+		cmocka_unit_test(defusing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
