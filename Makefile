@@ -8,7 +8,7 @@ VERSION = $(shell sed -n "s/^  version: '\(.*\)',/\1/p" meson.build)
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := build
-.PHONY: help demo build build-asan guest test lint fuzz format install dist clean
+.PHONY: help demo build build-asan guest test lint fuzz bench format install dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ fuzz: ## fuzz each parser for a minute, find the planted bugs, measure coverage
 	@for t in fuzz/fuzz_*.c; do tools/fuzz-run "$$(basename "$$t" .c)" 60 || exit 1; done
 	@tools/fuzz-planted
 	@tools/fuzz-coverage
+
+bench: guest ## measure starts, commands, throughput, memory, and a bare QEMU beside them
+	@bench/run --build $(BUILD)
 
 format: ## run clang-format over all sources
 	git ls-files '*.c' '*.h' | xargs -r clang-format-14 -i

@@ -8,8 +8,7 @@
  * in the guest and may move, make or remove groups as they like: nothing here depends on finding
  * what was left, every failure is survivable.
  *
- * Making a group costs milliseconds under emulation, so one spare is kept ready. A timer makes the next SPARE_MS
- * after it was taken, so not while a command starts; a box that runs one command and ends never pays.
+ * Making a group costs milliseconds under emulation, so one spare is kept ready; cmds.c has it made in an idle moment.
  */
 #include "agent/cgroup.h"
 
@@ -35,8 +34,7 @@
 #define SIGNAL_PASSES  4	 /* times the list of processes is read again for newcomers */
 #define SIGNAL_DEPTH   8	 /* levels of groups below a command's own */
 #define PROCS_MAX      (1 << 20) /* longest cgroup.procs that is read */
-#define SPARE_MS       20
-#define RESERVED_TASKS 64 /* tasks of the machine that commands cannot have */
+#define RESERVED_TASKS 64	 /* tasks of the machine that commands cannot have */
 
 /* struct waiting - a closed group that still has processes */
 struct waiting {
@@ -53,7 +51,6 @@ struct cgroups {
 	struct waiting *waiting;
 	unsigned int next_id;
 	struct cgroup spare; /* fd -1: none */
-	struct loop_src *spare_timer;
 };
 
 static void free_waiting(struct waiting **at)
@@ -140,7 +137,6 @@ int cgroup_open(struct cgroups *cs, struct cgroup *ret)
 	if (cs->spare.fd >= 0) {
 		*ret = cs->spare;
 		cs->spare.fd = -1;
-		loop_timer_set(cs->spare_timer, clock_mono_ns() + SPARE_MS * NS_PER_MS);
 		return 0;
 	}
 	return make_group(cs, ret);
@@ -155,10 +151,13 @@ void cgroup_close(struct cgroups *cs, struct cgroup *g)
 		add_waiting(cs, g->id);
 }
 
-static void on_spare(struct loop_src *src _unused_, void *data)
+bool cgroups_left_over(const struct cgroups *cs)
 {
-	struct cgroups *cs = data;
+	return cs->waiting != NULL;
+}
 
+void cgroups_make_spare(struct cgroups *cs)
+{
 	if (cs->spare.fd < 0 && make_group(cs, &cs->spare) < 0)
 		cs->spare.fd = -1;
 }
@@ -213,7 +212,6 @@ static void cgroups_free(struct cgroups *cs)
 	if (!cs)
 		return;
 	loop_src_free(cs->inotify_src);
-	loop_src_free(cs->spare_timer);
 	fd_close(&cs->inotify_fd);
 	fd_close(&cs->events_fd);
 	fd_close(&cs->fd);
@@ -240,9 +238,7 @@ int cgroups_new(struct loop *l, struct cgroups **ret)
 	r = loop_add_fd(l, cs->inotify_fd, EPOLLIN, on_inotify, cs, &cs->inotify_src);
 	if (r < 0)
 		return r;
-	r = loop_add_timer(l, on_spare, cs, &cs->spare_timer);
-	if (r == 0)
-		r = make_group(cs, &cs->spare);
+	r = make_group(cs, &cs->spare);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(cs);

@@ -43,6 +43,11 @@ bool cgroups_wait(struct cgroups *cs, bool (*done)(struct cgroups *cs), uint64_t
 /* cgroups_events_fd() - polls EPOLLPRI when frozen or populated may have changed; borrowed */
 int cgroups_events_fd(const struct cgroups *cs);
 
+/* cgroups_make_spare() - have the next cgroup_open() find one made */
+void cgroups_make_spare(struct cgroups *cs);
+/* cgroups_left_over() - whether a closed group still has processes */
+bool cgroups_left_over(const struct cgroups *cs);
+
 /* cgroup_open() - a fresh group; 0 or -errno */
 int cgroup_open(struct cgroups *cs, struct cgroup *ret);
 /* cgroup_close() - done with @g; the directory goes as soon as its last process has */

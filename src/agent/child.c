@@ -214,13 +214,13 @@ static void exec_program(const struct child_spec *s)
 	exec_failed(s, file, errno);
 }
 
-static void run_program(const struct child_spec *s)
+/* Its session and descriptors are made. */
+static void become_program(const struct child_spec *s)
 {
 	struct user *u = malloc(sizeof(*u));
 
 	if (!u)
 		fail(s, AGENT_FAIL_NO_MEMORY, ENOMEM, "user '%.100s'", s->user);
-	set_stdio(s);
 	look_up_user(s, u);
 	default_env(s, "PATH", CHILD_DEFAULT_PATH);
 	default_env(s, "HOME", u->home);
@@ -289,15 +289,90 @@ static void split_reaper(const struct child_spec *s)
 		reap(program);
 }
 
-void child_run(const struct child_spec *s)
+/* PID 1 blocks signals and ignores SIGPIPE, and has no handlers. */
+static void shed_pid1(void)
 {
-	/* PID 1 blocks signals and ignores SIGPIPE, and has no handlers. */
 	signal(SIGPIPE, SIG_DFL);
 	umask(022);
-	(void)syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
 	(void)sysfile_write(AT_FDCWD, "/proc/self/oom_score_adj", "0");
+}
+
+void child_run(const struct child_spec *s)
+{
+	(void)syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
+	shed_pid1();
 	if (s->init)
 		split_reaper(s);
-	run_program(s);
+	set_stdio(s);
+	become_program(s);
+	_exit(127);
+}
+
+static int compare_ints(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* Other commands' pipes must not stay open here for as long as this waits. */
+static void close_others(const struct child_waiting *w)
+{
+	int keep[] = { w->stdio[0], w->status_fd, w->request_fd, w->ready_fd };
+	unsigned int from = 3;
+
+	qsort(keep, ARRAY_SIZE(keep), sizeof(keep[0]), compare_ints);
+	for (size_t i = 0; i < ARRAY_SIZE(keep); i++) {
+		if ((unsigned int)keep[i] > from)
+			(void)syscall(SYS_close_range, from, (unsigned int)keep[i] - 1, 0U);
+		from = (unsigned int)keep[i] + 1;
+	}
+	(void)syscall(SYS_close_range, from, ~0U, 0U);
+}
+
+static char *text_of(struct slice s)
+{
+	return s.n > 0 && memchr(s.p, '\0', s.n) ? NULL : strndup(s.n ? (const char *)s.p : "", s.n);
+}
+
+static void run_request(const struct child_waiting *w, const uint8_t *p, size_t n)
+{
+	struct child_spec s = { .status_fd = w->status_fd, .init = true };
+	struct agent_host_msg m;
+
+	if (agent_host_msg_decode(p, n, &m) < 0 || m.type != AGENT_HOST_EXEC)
+		fail(&s, AGENT_FAIL_BAD_REQUEST, EINVAL, "request");
+	s.argv = &m.exec.argv;
+	s.env = &m.exec.env;
+	s.cwd = text_of(m.exec.cwd);
+	s.user = text_of(m.exec.user);
+	s.rlimits = m.exec.rlimits;
+	s.n_rlimits = m.exec.n_rlimits;
+	if (!s.cwd || !s.user)
+		fail(&s, AGENT_FAIL_BAD_REQUEST, EINVAL, "working directory or user");
+	if (m.exec.want_stdin && dup2(w->stdio[0], 0) < 0)
+		fail(&s, AGENT_FAIL_OTHER, errno, "stdio");
+	become_program(&s);
+}
+
+void child_wait(const struct child_waiting *w)
+{
+	struct child_spec s = { .status_fd = w->status_fd };
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	uint32_t n;
+
+	/* The pipes are above 2, which PID 1 keeps open. */
+	if (null < 0 || dup2(null, 0) < 0 || dup2(w->stdio[1], 1) < 0 || dup2(w->stdio[2], 2) < 0)
+		_exit(127);
+	close_others(w);
+	shed_pid1();
+	split_reaper(&s);
+	if (setsid() < 0)
+		_exit(127);
+	close(w->ready_fd);
+	if (fd_read_full(w->request_fd, &n, sizeof(n)) != (ssize_t)sizeof(n))
+		_exit(127); /* nobody wants it any more */
+	uint8_t *request = malloc(n);
+	if (!request || fd_read_full(w->request_fd, request, n) != (ssize_t)n)
+		fail(&s, AGENT_FAIL_NO_MEMORY, ENOMEM, "request");
+	run_request(w, request, n);
 	_exit(127);
 }

@@ -42,6 +42,21 @@ struct child_spec {
 	bool init;
 };
 
+/**
+ * struct child_waiting - what a process that waits for its request is given; closed or moved by it
+ * @request_fd:	a uint32_t, then that many bytes: an Exec message
+ * @ready_fd:	closed when it waits
+ */
+struct child_waiting {
+	int stdio[3];
+	int status_fd;
+	int request_fd;
+	int ready_fd;
+};
+
+/* child_wait() - in the child: split off a reaper, wait for a request without terminal, become its program */
+void child_wait(const struct child_waiting *w) _noreturn_;
+
 /* child_run() - in the child: become the program */
 void child_run(const struct child_spec *s) _noreturn_;
 

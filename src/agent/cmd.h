@@ -5,6 +5,7 @@
 
 #include "agent/exec.h"
 #include "agent/stream.h"
+#include "agent/zygote.h"
 
 #define CMDS_MAX 512 /* running at a time */
 
@@ -16,6 +17,9 @@ struct cmds {
 	bool held;
 	int signal_fd;
 	struct loop_src *signal_src;
+	struct loop_src *idle; /* armed when something is to be tidied */
+	struct zygote zygote;
+	bool keep_zygote;      /* one is wanted */
 	struct loop_src *tick; /* armed when a command may have ended, or children are left to reap */
 };
 
@@ -38,6 +42,7 @@ struct cmd {
 	struct in_stream in;
 	bool tty, init;
 	bool started, failed, exited, timed_out;
+	bool over; /* to be freed in an idle moment */
 	int wait_status;
 };
 

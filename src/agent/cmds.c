@@ -13,7 +13,10 @@
  * pipes. Either way it is freed when its main process has been reaped.
  *
  * Reentrance: callbacks of streams run inside stream code, so nothing is freed there; they arm the
- * tick, a timer that fires at the end of the same turn of the loop, and that frees what is over.
+ * tick, a timer that fires at the end of the same turn of the loop, and that ends what is over.
+ *
+ * Tidying: what nobody waits for is done TIDY_MS after the last end of a command: freeing it, which removes its control
+ * group, and making the next zygote (zygote.c). A box that runs one command and ends never pays for it.
  *
  * Reaping: PID 1 inherits every orphan. One turn reaps REAP_BATCH of them at most, so that a fork bomb
  * cannot keep the host's messages waiting.
@@ -36,6 +39,7 @@
 
 #define REAP_BATCH 256
 #define SIGNAL_MAX 64
+#define TIDY_MS	   50
 
 static void arm_tick(struct cmds *cs)
 {
@@ -219,39 +223,95 @@ static void send_exited(struct cmd *c)
 	m.exited.code = WIFEXITED(st) ? (uint32_t)WEXITSTATUS(st) : 0;
 	m.exited.signal = WIFSIGNALED(st) ? (uint32_t)WTERMSIG(st) : 0;
 	m.exited.timed_out = c->timed_out;
-	m.exited.oom = cgroup_oom_kills(&c->cgroup) > 0;
+	/* Reading it is dear, and who has succeeded missed nothing. */
+	m.exited.oom = st != 0 && cgroup_oom_kills(&c->cgroup) > 0;
 	send_msg(c, &m);
 }
 
 static bool is_over(const struct cmd *c)
 {
-	if (!c->exited || c->status_fd >= 0)
+	if (!c->exited || c->over || c->status_fd >= 0)
 		return false;
 	return !c->ev || c->failed || (c->out[0].fd < 0 && c->out[1].fd < 0);
 }
 
+static void tidy_soon(struct cmds *cs)
+{
+	loop_timer_set(cs->idle, clock_mono_ns() + TIDY_MS * NS_PER_MS);
+}
+
 static void end_over(struct cmds *cs)
 {
-	struct cmd *next;
-
-	for (struct cmd *c = cs->list; c; c = next) {
+	for (struct cmd *c = cs->list; c; c = c->next) {
 		const struct cmd_events *ev = c->ev;
 		void *user = c->user;
-		next = c->next;
 		if (!is_over(c))
 			continue;
 		if (!c->failed)
 			send_exited(c);
+		c->over = true;
+		c->ev = NULL;
+		loop_timer_set(c->timeout, 0);
+		tidy_soon(cs);
 		if (ev)
 			ev->ended(user);
-		cmd_free(c);
 	}
+}
+
+void cmds_tidy(struct cmds *cs)
+{
+	struct cmd *next;
+
+	loop_timer_set(cs->idle, 0);
+	for (struct cmd *c = cs->list; c; c = next) {
+		next = c->next;
+		if (c->over)
+			cmd_free(c);
+	}
+	if (cs->keep_zygote && cs->zygote.pid == 0 && zygote_make(cs->cgroups, &cs->zygote) < 0)
+		cs->zygote = ZYGOTE_NONE; /* without it the next command starts more slowly */
+	cgroups_make_spare(cs->cgroups);
+}
+
+static void on_idle(struct loop_src *src _unused_, void *data)
+{
+	cmds_tidy(data);
+}
+
+bool cmds_settled(struct cmds *cs)
+{
+	return zygote_is_ready(&cs->zygote);
+}
+
+bool cmds_alive(const struct cmds *cs)
+{
+	for (struct cmd *c = cs->list; c; c = c->next)
+		if (!c->over)
+			return true;
+	return cgroups_left_over(cs->cgroups);
+}
+
+void cmds_root_ready(struct cmds *cs)
+{
+	cs->keep_zygote = true;
+	tidy_soon(cs);
+}
+
+void cmds_stop_waiting(struct cmds *cs)
+{
+	cs->keep_zygote = false;
+	zygote_drop(cs->cgroups, &cs->zygote);
 }
 
 static void on_exit_status(struct cmds *cs, pid_t pid, int status)
 {
 	struct cmd *c = cs->list;
 
+	if (pid == cs->zygote.pid) {
+		zygote_gone(cs->cgroups, &cs->zygote);
+		tidy_soon(cs);
+		return;
+	}
 	while (c && (c->pid != pid || c->exited))
 		c = c->next;
 	if (!c)
@@ -303,7 +363,7 @@ int cmds_new(struct loop *l, struct cgroups *cgs, struct cmds **ret)
 
 	if (!cs)
 		return -ENOMEM;
-	*cs = (struct cmds){ .loop = l, .cgroups = cgs, .signal_fd = -1 };
+	*cs = (struct cmds){ .loop = l, .cgroups = cgs, .signal_fd = -1, .zygote = ZYGOTE_NONE };
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGCHLD);
 	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
@@ -314,6 +374,8 @@ int cmds_new(struct loop *l, struct cgroups *cgs, struct cmds **ret)
 	r = loop_add_fd(l, cs->signal_fd, EPOLLIN, on_sigchld, cs, &cs->signal_src);
 	if (r == 0)
 		r = loop_add_timer(l, on_tick, cs, &cs->tick);
+	if (r == 0)
+		r = loop_add_timer(l, on_idle, cs, &cs->idle);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(cs);

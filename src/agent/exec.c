@@ -11,6 +11,7 @@
 
 #include "agent/child.h"
 #include "agent/cmd.h"
+#include "agent/exec_ends.h"
 #include "agent/pty.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -37,8 +38,7 @@ static void ends_close(struct ends *e)
 	fd_close(&e->status);
 }
 
-/* A pipe whose side @ours (0 reads, 1 writes) does not block. */
-static int make_pipe(int ours, int *ret_ours, int *ret_theirs)
+int exec_pipe(int ours, int *ret_ours, int *ret_theirs)
 {
 	int p[2];
 
@@ -56,11 +56,11 @@ static int open_pipes(struct cmd *c, const struct agent_exec *x, struct ends *e)
 	int r = 0;
 
 	if (x->want_stdin)
-		r = make_pipe(1, &c->in.fd, &e->stdio[0]);
+		r = exec_pipe(1, &c->in.fd, &e->stdio[0]);
 	else if ((e->stdio[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		r = -errno;
 	for (int i = 0; r == 0 && i < 2; i++)
-		r = make_pipe(0, &c->out[i].fd, &e->stdio[1 + i]);
+		r = exec_pipe(0, &c->out[i].fd, &e->stdio[1 + i]);
 	return r;
 }
 
@@ -92,8 +92,7 @@ static int open_ends(struct cmd *c, const struct agent_exec *x, struct ends *e)
 	return fd_set_nonblock(p[0], true);
 }
 
-/* Return: pid, 0 in the child, -errno. The child is in its control group from its first instruction on. */
-static pid_t clone_into(int cgroup_fd)
+pid_t exec_clone(int cgroup_fd)
 {
 	struct clone_args args = {
 		.flags = CLONE_INTO_CGROUP,
@@ -136,7 +135,7 @@ static int spawn(struct cmd *c, struct agent_exec *x, struct ends *e)
 
 	if (!cwd || !user)
 		return -EINVAL; /* a NUL in them, or no memory for a line */
-	c->pid = clone_into(c->cgroup.fd);
+	c->pid = exec_clone(c->cgroup.fd);
 	if (c->pid == 0)
 		child_run(&spec);
 	return c->pid < 0 ? c->pid : 0;
@@ -165,6 +164,36 @@ static int start(struct cmd *c, struct agent_exec *x)
 	return r;
 }
 
+/* Return: whether the process that waits for this has taken it. */
+static bool start_waiting(struct cmd *c, const struct agent_exec *x, struct slice frame)
+{
+	struct zygote z;
+
+	if (x->tty || !x->init || zygote_take(c->cmds->cgroups, &c->cmds->zygote, frame, &z) < 0)
+		return false;
+	c->pid = z.pid;
+	c->cgroup = z.cgroup;
+	c->status_fd = z.status_fd;
+	c->out[0].fd = z.out_fds[0];
+	c->out[1].fd = z.out_fds[1];
+	if (x->want_stdin)
+		c->in.fd = z.in_fd;
+	else
+		fd_close(&z.in_fd);
+	return true;
+}
+
+static int start_any(struct cmd *c, struct agent_exec *x, struct slice frame)
+{
+	if (!start_waiting(c, x, frame))
+		return start(c, x);
+	set_timeout(c, x->timeout_ms);
+	int r = cmd_watch(c);
+	if (r < 0)
+		(void)cgroup_kill(&c->cgroup);
+	return r;
+}
+
 static int fail_kind(int neg_errno)
 {
 	switch (neg_errno) {
@@ -182,8 +211,8 @@ static int fail_kind(int neg_errno)
 	}
 }
 
-int cmd_start(struct cmds *cs, struct agent_exec *x, const struct cmd_events *ev, void *user,
-	      struct cmd **ret, int *ret_errno)
+int cmd_start(struct cmds *cs, struct agent_exec *x, struct slice frame, const struct cmd_events *ev,
+	      void *user, struct cmd **ret, int *ret_errno)
 {
 	struct cmd *c;
 	int r;
@@ -200,7 +229,7 @@ int cmd_start(struct cmds *cs, struct agent_exec *x, const struct cmd_events *ev
 	c->init = x->init;
 	c->in.window = x->want_stdin ? AGENT_WINDOW : 0;
 	c->out[0].credit = c->out[1].credit = x->window;
-	r = start(c, x);
+	r = start_any(c, x, frame);
 	if (r < 0) {
 		cmd_free(c);
 		*ret_errno = -r;

@@ -30,17 +30,28 @@ struct cmd_events {
 int cmds_new(struct loop *l, struct cgroups *cs, struct cmds **ret); /* 0 or -errno */
 /* cmds_hold() - stop reading output of all commands, or go on */
 void cmds_hold(struct cmds *cs, bool on);
+/* cmds_root_ready() - commands can be run from now on: have a process wait for the first */
+void cmds_root_ready(struct cmds *cs);
+/* cmds_tidy() - do now what waits for an idle moment: let go of ended commands, make the waiting process */
+void cmds_tidy(struct cmds *cs);
+/* cmds_settled() - what cmds_tidy() has begun is done */
+bool cmds_settled(struct cmds *cs);
+/* cmds_alive() - whether a process of a command may be there */
+bool cmds_alive(const struct cmds *cs);
+/* cmds_stop_waiting() - the waiting process ends and no other is made */
+void cmds_stop_waiting(struct cmds *cs);
 /* cmds_pump() - read output of commands that had no room */
 void cmds_pump(struct cmds *cs);
 
 /**
  * cmd_start() - run a command; Started or Failed, output, then Exited come through @ev
  * @x:		borrowed; its env is completed
+ * @frame:	the payload that @x was decoded from
  * Return: 0, or an enum agent_fail as its negative with errno in @ret_errno: nothing was started and
  *         nothing sent.
  */
-int cmd_start(struct cmds *cs, struct agent_exec *x, const struct cmd_events *ev, void *user,
-	      struct cmd **ret, int *ret_errno);
+int cmd_start(struct cmds *cs, struct agent_exec *x, struct slice frame, const struct cmd_events *ev,
+	      void *user, struct cmd **ret, int *ret_errno);
 /* The session's requests; -EPROTO if the host broke the protocol (beyond credit, wrong stream). */
 int cmd_stdin(struct cmd *c, const struct agent_data *d);
 void cmd_stdin_end(struct cmd *c);

@@ -5,7 +5,8 @@
  * Quiesce: nothing may change after Done until the snapshot is taken. Commands are frozen by their common control
  * group; the kernel reports when the last has stopped, in cgroup.events, which is polled. Output that the
  * transport has not yet taken must leave too. Both are looked at whenever something happens, and a timer
- * looks again every QUIESCE_LOOK_MS since a transport does not tell when it has become idle.
+ * looks again every QUIESCE_LOOK_MS since a transport does not tell when it has become idle. Without commands
+ * nothing is frozen: a machine restored from a template then has nothing to thaw. Its zygote waits in any case.
  *
  * Power-off blocks: nobody is left to be served. Commands get SIGTERM and a moment, then SIGKILL.
  */
@@ -45,7 +46,8 @@ static void look(struct agent *a)
 
 	if (!p->done)
 		return;
-	if (cgroups_is_frozen(a->cgroups) && a->transport->idle(a->transport)) {
+	if ((!p->frozen || cgroups_is_frozen(a->cgroups)) && cmds_settled(a->cmds) &&
+	    a->transport->idle(a->transport)) {
 		finish(p, &err);
 		return;
 	}
@@ -106,12 +108,13 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 			return err_sys(err, r, "unbind the disks' driver");
 	}
 	cmds_hold(a->cmds, true);
-	r = cgroups_freeze(a->cgroups, true);
+	cmds_tidy(a->cmds);
+	p->frozen = cmds_alive(a->cmds);
+	r = p->frozen ? cgroups_freeze(a->cgroups, true) : 0;
 	if (r < 0) {
 		cmds_hold(a->cmds, false);
 		return err_sys(err, r, "freeze commands");
 	}
-	p->frozen = true;
 	p->done = done;
 	p->user = user;
 	p->deadline_ns = clock_mono_ns() + QUIESCE_MAX_MS * NS_PER_MS;
@@ -131,7 +134,7 @@ void power_forget(struct agent *a, const void *user)
 
 int power_thaw(struct agent *a, struct vial_err *err)
 {
-	int r = cgroups_freeze(a->cgroups, false);
+	int r = a->power.frozen ? cgroups_freeze(a->cgroups, false) : 0;
 
 	if (r < 0)
 		return err_sys(err, r, "thaw commands");
@@ -152,6 +155,7 @@ static bool nobody_left(struct cgroups *cs)
 
 void power_stop(struct agent *a)
 {
+	cmds_stop_waiting(a->cmds);
 	if (cgroups_populated(a->cgroups)) {
 		(void)cgroups_freeze(a->cgroups, false);
 		cgroups_signal_all(a->cgroups, SIGTERM);

@@ -42,6 +42,7 @@ struct session {
 	enum state state;
 	bool waiting; /* for a quiesce */
 	struct frame_in in;
+	struct slice frame; /* the message being taken */
 	struct cmd *cmd;
 };
 
@@ -123,6 +124,7 @@ static void do_setup(struct session *s, const struct agent_host_msg *m)
 	}
 	if (root_setup(&a->root, &m->setup, &err) == 0) {
 		identity_write(&a->identity);
+		cmds_root_ready(a->cmds);
 		console_shell(a->loop, m->setup.console_shell);
 	}
 	answer(s, &err, AGENT_FAIL_ROOT);
@@ -219,7 +221,7 @@ static void do_exec(struct session *s, struct agent_host_msg *m)
 		return;
 	}
 	s->state = S_EXEC;
-	r = cmd_start(s->agent->cmds, &m->exec, &exec_events, s, &s->cmd, &err_no);
+	r = cmd_start(s->agent->cmds, &m->exec, s->frame, &exec_events, s, &s->cmd, &err_no);
 	if (r < 0)
 		exec_refused(s, (enum agent_fail) - r, err_no);
 }
@@ -319,6 +321,7 @@ static int take_frame(struct session *s, const uint8_t *p, size_t n)
 
 	if (r < 0)
 		return r;
+	s->frame = (struct slice){ p, n };
 	r = take_message(s, &m);
 	agent_host_msg_done(&m);
 	return r;

@@ -176,6 +176,19 @@ static bool kvm_cached(int cache_fd, char *why, size_t n)
 	return ok;
 }
 
+/* The best accelerator that works. */
+static void choose_accel(int cache_fd, struct engine_host *h)
+{
+#ifdef __APPLE__
+	(void)cache_fd;
+	snprintf(h->accel, sizeof(h->accel), "hvf"); /* never run: docs/LIMITS.md */
+#else
+	bool kvm = kvm_cached(cache_fd, h->kvm_why, sizeof(h->kvm_why));
+
+	snprintf(h->accel, sizeof(h->accel), "%s", kvm ? "kvm" : "tcg");
+#endif
+}
+
 int engine_host_probe(int cache_fd, const char *want, struct engine_host *ret, struct vial_err *err)
 {
 	_cleanup_(engine_host_done) struct engine_host h = { 0 };
@@ -198,8 +211,7 @@ int engine_host_probe(int cache_fd, const char *want, struct engine_host *ret, s
 	r = r ?: engine_digest(cache_fd, fd, &h, err);
 	if (r < 0)
 		return r;
-	snprintf(h.accel, sizeof(h.accel), "%s",
-		 kvm_cached(cache_fd, h.kvm_why, sizeof(h.kvm_why)) ? "kvm" : "tcg");
+	choose_accel(cache_fd, &h);
 	*ret = h;
 	h = (struct engine_host){ 0 };
 	return 0;

@@ -19,12 +19,14 @@ enum { QEMU_FD_QMP = 3, QEMU_FD_AGENT = 4, QEMU_FD_CONSOLE = 5, QEMU_FD_STATE = 
  * struct qemu_cmd - what to start
  * @argv:	program and arguments
  * @fds:	descriptors of ours that become QEMU_FD_FIRST, +1, … (borrowed)
+ * @error:	0, or -errno of the first thing that failed while it was composed
  * @vmdk_fd:	descriptor file of a root of several extents; owned, -1 if there is one extent
  */
 struct qemu_cmd {
 	struct strv argv;
-	int fds[LAUNCH_EXTENTS_MAX + 4];
+	int fds[LAUNCH_EXTENTS_MAX + 8];
 	size_t n_fds;
+	int error;
 	int vmdk_fd;
 };
 

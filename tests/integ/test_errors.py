@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong is told in one clear line, exits 125, and leaves nothing behind."""
+import contextlib
 import gzip
 import hashlib
 import io
@@ -193,18 +194,34 @@ def test_home_is_a_file(vial, tmp_path):
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_full_disk(fresh, tmp_path):
-    """The state directory's file system has room for a few MiB only."""
-    v = fresh()
-    v.home.mkdir()
-    r = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0755", "tmpfs", v.home], capture_output=True, check=False)
+@contextlib.contextmanager
+def small_disk(where, size):
+    """A file system of SIZE (mount's notation) at directory WHERE."""
+    r = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", where], capture_output=True, check=False)
     if r.returncode != 0:
         pytest.skip("cannot mount a small file system: " + r.stderr.decode().strip())
     try:
-        result = v("run", "--", "true", timeout=300)
-        assert_one_line_error(result, "space")
+        yield
     finally:
-        subprocess.run(["umount", v.home], check=True)
+        subprocess.run(["umount", where], check=True)
+
+
+@pytest.mark.parametrize("size", ["64k", "1m", "8m"])
+def test_full_disk(fresh, size):
+    """The state directory's file system has room for next to nothing; for an image; for no template."""
+    v = fresh()
+    v.home.mkdir()
+    with small_disk(v.home, size):
+        r = v("run", "--", "true", timeout=300)
+        assert_one_line_error(r)
+        assert b"space" in r.err or b"full" in r.err, r
+
+
+def test_disk_fills_up_under_a_running_box(vial):
+    """The guest gets an I/O error for what the host has no room for, and goes on."""
+    with small_disk(vial.home / "boxes", "24m"):
+        script = "if dd if=/dev/urandom of=/root/big bs=1M count=32 conv=fsync 2>/dev/null; then echo whole; else echo refused; fi"
+        assert vial("run", "--", "sh", "-c", script, check=True).out == b"refused\n"
 
 
 def test_two_processes_initialise_one_home(fresh):

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
@@ -208,37 +207,34 @@ def test_rootfs_directory(vial, tmp_path):
     assert r.out == b"4751\n"
 
 
+def memory_kib(pid, what):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith(what))
+
+
 def test_stream_with_pausing_reader_holds_memory(vial):
-    """1 GiB towards a reader that pauses 10 s grows monitor and CLI by at most 16 MiB each."""
-    total = 1 << 30
-    p = vial.popen("run", "--", "sh", "-c", f"head -c {total} /dev/zero", stderr=subprocess.DEVNULL)
+    """A long stream towards a reader that pauses grows agent, monitor and CLI by at most 16 MiB each.
+
+    VIAL_TEST_SOAK=1 makes it 1 GiB and 10 s.
+    """
+    total, pause_s = (1 << 30, 10) if os.environ.get("VIAL_TEST_SOAK") else (48 << 20, 3)
+    script = f"grep VmRSS /proc/1/status >&2; head -c {total} /dev/zero; grep VmHWM /proc/1/status >&2"
+    p = vial.popen("run", "--", "sh", "-c", script)
     seen = len(p.stdout.read(1 << 20))
-
-    def rss():
-        sizes = {}
-        for pid, (comm, _) in harness.descendants().items():
-            if comm in ("vial", "vial-monitor"):
-                with open(f"/proc/{pid}/status") as f:
-                    sizes[comm] = next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-        return sizes
-
-    start = rss()
-    assert set(start) == {"vial", "vial-monitor"}, start
-    stop, most = threading.Event(), dict(start)
-
-    def watch():
-        while not stop.wait(0.2):
-            for comm, kib in rss().items():
-                most[comm] = max(most.get(comm, 0), kib)
-
-    t = threading.Thread(target=watch)
-    t.start()
-    stop.wait(10)  # the reader's pause is what is tested
+    ours = {comm: pid for pid, (comm, _) in harness.descendants().items() if comm in ("vial", "vial-monitor")}
+    assert set(ours) == {"vial", "vial-monitor"}, ours
+    start = {comm: memory_kib(pid, "VmRSS") for comm, pid in ours.items()}
+    time.sleep(pause_s)  # the reader's pause is what is tested
+    most = {}
     while chunk := p.stdout.read(1 << 20):
         seen += len(chunk)
-    stop.set()
-    t.join()
+        if seen < total:  # while the two live for certain
+            most = {comm: memory_kib(pid, "VmHWM") for comm, pid in ours.items()}
+    agent_start, agent_most = (int(line.split()[1]) for line in p.stderr.read().splitlines())
+    p.stdout.close()
+    p.stderr.close()
     assert p.wait(timeout=60) == 0
     assert seen == total
     for comm, kib in start.items():
         assert most[comm] - kib <= 16 * 1024, (start, most)
+    assert agent_most - agent_start <= 16 * 1024, (agent_start, agent_most)
