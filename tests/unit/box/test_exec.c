@@ -160,7 +160,8 @@ static void test_events(void **state)
 	assert_int_equal(e.signal, 9);
 	assert_int_equal(e.flags, VIAL_EXITED_OOM);
 	assert_int_equal(next_fails(r), VIAL_E_STATE);
-	assert_int_equal(exec_send(r->x, &(struct mon_msg){ .type = MON_SIGNAL, .u32 = 1 }, NULL), VIAL_E_STATE);
+	assert_int_equal(exec_send(r->x, &(struct mon_msg){ .type = MON_SIGNAL, .u32 = 1 }, NULL),
+			 VIAL_E_STATE);
 }
 
 /* Credit goes back in portions, for what the next call shows as dealt with. */

@@ -272,11 +272,15 @@ static void test_incomplete(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cold),	     cmocka_unit_test(test_modes),
-		cmocka_unit_test(test_same_devices), cmocka_unit_test(test_disks),
+		cmocka_unit_test(test_cold),
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_same_devices),
+		cmocka_unit_test(test_disks),
 		cmocka_unit_test(test_middle_of_a_template),
-		cmocka_unit_test(test_extents),	     cmocka_unit_test(test_most_extents),
-		cmocka_unit_test(test_kvm),	     cmocka_unit_test(test_incomplete),
+		cmocka_unit_test(test_extents),
+		cmocka_unit_test(test_most_extents),
+		cmocka_unit_test(test_kvm),
+		cmocka_unit_test(test_incomplete),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
