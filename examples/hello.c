@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The quick start: a command in a micro-VM of its own, and what it wrote.
- * With vial installed: cc -o hello hello.c -lvial && ./hello
+ * With vial installed: cc -o hello hello.c $(pkg-config --cflags --libs vial) && ./hello
  */
 #include <stdio.h>
 #include <vial/vial.h>

@@ -71,6 +71,9 @@ int checksum_sparse(int fd, char ret[CHECKSUM_HEX])
 		}
 		at += n;
 	}
+	/* ENXIO: no data from there on. Anything else must not pass for an end. */
+	if (fd >= 0 && errno != ENXIO)
+		return -errno;
 	tail[0] = (uint64_t)st.st_size;
 	checksum_update(&c, tail, sizeof(tail));
 	checksum_final(&c, ret);

@@ -59,24 +59,28 @@ static int empty_dir(int fd, dev_t dev)
 	return first;
 }
 
-int path_rm_rf_at(int dirfd, const char *name)
+int path_empty_at(int dirfd, const char *name)
 {
 	struct stat st;
-	int r = 0;
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &st) < 0) {
+		int r = -errno;
+		close(fd);
+		return r;
+	}
+	return empty_dir(fd, st.st_dev);
+}
+
+int path_rm_rf_at(int dirfd, const char *name)
+{
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
 		return -errno;
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0) {
-		r = -errno;
-		close(fd);
-		return r;
-	}
-	r = empty_dir(fd, st.st_dev);
+	int r = path_empty_at(dirfd, name);
 	if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0)
 		r = -errno;
 	return r;

@@ -17,6 +17,12 @@ int path_mkdir_p(const char *path, mode_t mode);
 int path_rm_rf_at(int dirfd, const char *name);
 
 /**
+ * path_empty_at() - remove all that is in directory @name below @dirfd, and leave it
+ * Return: as path_rm_rf_at(); -ENOTDIR or -ELOOP if it is no directory.
+ */
+int path_empty_at(int dirfd, const char *name);
+
+/**
  * path_self_dir() - directory of the running executable
  * @ret:	malloc'ed
  * Return: 0 or -errno.

@@ -63,11 +63,16 @@ static bool client_flush(struct client *c)
 
 static void client_put(struct client *c, const struct mon_msg *m)
 {
+	/* What is written already must not count against the queue's limit. */
+	if (c->out.buf.len > MON_OUT_MAX / 2) {
+		buf_consume(&c->out.buf, c->out.off);
+		c->out.off = 0;
+	}
 	if (mon_msg_put(&c->out.buf, m) < 0)
 		c->out.buf.failed = true;
 }
 
-/* The last message: an error. */
+/* The last message: an error. What the guest still has to say about the command goes nowhere. */
 static bool client_error(struct client *c, int code, int sys_errno, const char *text, size_t n)
 {
 	struct mon_msg m = { .type = MON_ERROR };
@@ -77,6 +82,9 @@ static bool client_error(struct client *c, int code, int sys_errno, const char *
 	m.error.text = (struct slice){ (const uint8_t *)text, MIN(n, (size_t)MON_TEXT_MAX) };
 	client_put(c, &m);
 	c->ending = true;
+	if (c->conn)
+		link_abort(c->m->link, c->conn);
+	c->conn = 0;
 	return client_flush(c);
 }
 
@@ -132,10 +140,13 @@ static bool client_process(struct client *c);
 
 void clients_start_pending(struct monitor *m)
 {
-	struct client *next;
+	struct client *c = m->clients, *prev;
 
-	for (struct client *c = m->clients; c; c = next) {
-		next = c->next;
+	/* The list has the newest first; commands start in the order in which their clients came. */
+	while (c && c->next)
+		c = c->next;
+	for (; c; c = prev) {
+		prev = c->prev;
 		if (c->requested && !c->conn && !c->ending && start_command(c))
 			(void)client_process(c);
 	}
@@ -151,6 +162,12 @@ void clients_fail_all(struct monitor *m)
 		if (!c->ending && c->requested)
 			(void)client_error_str(c, m->why_code, m->why);
 	}
+}
+
+void clients_free_all(struct monitor *m)
+{
+	while (m->clients)
+		client_free(m->clients);
 }
 
 static bool on_exec(struct client *c, struct slice body)
@@ -268,8 +285,8 @@ static void on_client(struct loop_src *src _unused_, uint32_t events, void *data
 	struct monitor *m = c->m;
 
 	if (events & EPOLLOUT && !client_flush(c))
-		return;
-	if (events & EPOLLIN)
+		; /* freed: the guest is told below */
+	else if (events & EPOLLIN)
 		(void)client_read(c);
 	else if (events & (EPOLLHUP | EPOLLERR))
 		client_free(c);

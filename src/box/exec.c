@@ -57,8 +57,9 @@ int exec_start(struct vial_box *b, const struct vial_exec_opts *opts, struct via
 	if (!x)
 		return err_sys(err, -ENOMEM, "run a command");
 	x->fd = -1;
-	if (!b->started)
-		return err_set(err, VIAL_E_STATE, "the box was not started");
+	if (!b->started || b->launcher.pid == 0)
+		return err_set(err, VIAL_E_STATE,
+			       b->started ? "the box was stopped" : "the box was not started");
 	r = exec_request(b, opts, &req, err);
 	if (r < 0)
 		return r;
@@ -66,6 +67,8 @@ int exec_start(struct vial_box *b, const struct vial_exec_opts *opts, struct via
 	x->in.max = FRAME_MAX;
 	x->stdin_closed = !req.want_stdin;
 	x->fd = connect_box(b);
+	if (x->fd == -ENOENT || x->fd == -ECONNREFUSED)
+		return err_set(err, VIAL_E_ENGINE, "the box has ended");
 	if (x->fd < 0)
 		return err_sys(err, x->fd, "reach the box's monitor");
 	r = mon_exec_put(&x->out.buf, &req);

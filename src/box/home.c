@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -41,6 +42,31 @@ static int refuse_network_fs(const struct vial *v, struct vial_err *err)
 	return 0;
 }
 
+/*
+ * What lies there is believed: templates are memory that boxes run, images are their roots. So nobody else may have
+ * made the directory or be able to replace what is in it.
+ */
+static int refuse_foreign(const struct vial *v, struct vial_err *err)
+{
+	struct stat st;
+
+	if (fstat(v->fd, &st) < 0)
+		return err_sys(err, -errno, "state directory '%s'", v->path);
+	if (st.st_uid != geteuid())
+		return err_set(
+			err, VIAL_E_DENIED,
+			"state directory '%s' belongs to uid %u, not to you (uid %u): set VIAL_HOME to a "
+			"directory of your own",
+			v->path, st.st_uid, geteuid());
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return err_set(
+			err, VIAL_E_DENIED,
+			"state directory '%s' can be written by others: 'chmod go-w' it, or set VIAL_HOME to "
+			"another",
+			v->path);
+	return 0;
+}
+
 static int open_sub(struct vial *v, const char *name, mode_t mode, int *ret, struct vial_err *err)
 {
 	if (mkdirat(v->fd, name, mode) < 0 && errno != EEXIST)
@@ -59,7 +85,8 @@ static int open_dirs(struct vial *v, struct vial_err *err)
 	if (v->fd < 0)
 		return err_sys(err, r < 0 ? r : -errno, "state directory '%s' (set VIAL_HOME to another)",
 			       v->path);
-	r = refuse_network_fs(v, err);
+	r = refuse_foreign(v, err);
+	r = r ?: refuse_network_fs(v, err);
 	r = r ?: open_sub(v, "boxes", 0700, &v->boxes_fd, err);
 	r = r ?: open_sub(v, "templates", 0700, &v->templates_fd, err);
 	r = r ?: open_sub(v, "cache", 0700, &v->cache_fd, err);
@@ -68,9 +95,10 @@ static int open_dirs(struct vial *v, struct vial_err *err)
 		return r;
 	/*
 	 * As root each box runs under a uid of its own and removes its own directory in the end, so all may
-	 * write here and none may touch another's (sticky). The directory above lets nobody in by path.
+	 * write here and none may touch another's (sticky). Nobody else needs to see names: no read. Where the
+	 * directory above was made by us (0700), nobody else gets here at all.
 	 */
-	if (fchmod(v->boxes_fd, 01777) < 0)
+	if (fchmod(v->boxes_fd, 01733) < 0)
 		return err_sys(err, -errno, "state directory '%s'", v->path);
 	v->uids_fd = openat(v->fd, "uids.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	return v->uids_fd < 0 ? err_sys(err, -errno, "open '%s/uids.lock'", v->path) : 0;
@@ -285,6 +313,16 @@ static bool is_dead(struct vial *v, const char *name)
 	return fcntl(fd, F_OFD_SETLK, &lock) == 0;
 }
 
+/* Being made (".<id>") for longer than that takes: its maker was killed. It has no lock for a moment, so time tells. */
+static bool is_stillborn(struct vial *v, const char *name)
+{
+	struct stat st;
+
+	return name[0] == '.' && strlen(name) == 33 &&
+	       fstatat(v->boxes_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       st.st_mtim.tv_sec + HOME_STILLBORN_S < time(NULL);
+}
+
 void home_sweep(struct vial *v)
 {
 	int fd = openat(v->boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -294,8 +332,7 @@ void home_sweep(struct vial *v)
 	if (!d)
 		return;
 	while ((e = readdir(d))) {
-		/* Names of 33 are boxes being made (".<id>"): they have no lock for a moment. */
-		if (strlen(e->d_name) == 32 && is_dead(v, e->d_name))
+		if ((strlen(e->d_name) == 32 && is_dead(v, e->d_name)) || is_stillborn(v, e->d_name))
 			(void)path_rm_rf_at(v->boxes_fd, e->d_name);
 	}
 	closedir(d);

@@ -34,7 +34,7 @@
 #include "base/path.h"
 #include "jail/jail.h"
 
-#define LAUNCH_MAX KIB(64)
+#define LIFELINE_MAX 256 /* longest message of the client on it */
 
 static void lifeline_put(struct monitor *m, const struct mon_msg *msg)
 {
@@ -258,24 +258,6 @@ static void on_listen(struct loop_src *src _unused_, uint32_t events _unused_, v
 	clients_accept(m, launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0));
 }
 
-static int read_launch(struct monitor *m, struct vial_err *err)
-{
-	_cleanup_free_ char *blob = NULL;
-	size_t n;
-	int r = fd_read_all(LAUNCH_FD_BLOB, LAUNCH_MAX, &blob, &n);
-
-	r = r < 0 ? r : launch_decode(blob, n, &m->launch);
-	close(LAUNCH_FD_BLOB);
-	if (r < 0)
-		return err_sys(err, r, "vial-monitor is started by libvial only; launch description");
-	if (launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0) < 0 ||
-	    launch_fd(&m->launch, LAUNCH_FD_CLIENT, 0) < 0)
-		return err_set(err, VIAL_E_INVALID, "launch description lacks lifeline or client");
-	log_open("vial-monitor", launch_fd(&m->launch, LAUNCH_FD_LOG, 0),
-		 (enum log_level)m->launch.log_level);
-	return 0;
-}
-
 static int watch(struct monitor *m)
 {
 	int listen_fd = launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0);
@@ -301,9 +283,10 @@ static int watch(struct monitor *m)
  */
 static int lock_down(struct monitor *m, struct vial_err *err)
 {
-	const struct jail_path paths[] = { { m->boxes_path, true } };
+	const struct jail_path paths[] = { { m->boxes_path, JAIL_RMDIR }, { m->own_path, JAIL_WRITE } };
+	bool has_dir = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0) >= 0;
 
-	return jail_self(JAIL_MONITOR, paths, ARRAY_SIZE(paths), m->launch.without, err);
+	return jail_self(JAIL_MONITOR, paths, has_dir ? ARRAY_SIZE(paths) : 0, m->launch.without, err);
 }
 
 static void on_running(void *data)
@@ -319,15 +302,18 @@ static void on_running(void *data)
 
 static const struct engine_events engine_callbacks = { on_running, on_saved, on_exited };
 
-static int start(struct monitor *m, struct vial_err *err)
+int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_err *err)
 {
 	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
 	int r = loop_new(&m->loop);
 
+	m->console.limit = MON_CONSOLE_MAX + KIB(2);
+	m->lifeline_in.max = LIFELINE_MAX;
 	if (r < 0)
 		return err_sys(err, r, "start the monitor");
-	m->ops = &engine_qemu;
-	snprintf(m->boxes_path, sizeof(m->boxes_path), boxes < 0 ? "/dev/null" : "/proc/self/fd/%d", boxes);
+	m->ops = ops;
+	snprintf(m->boxes_path, sizeof(m->boxes_path), "/proc/self/fd/%d", boxes);
+	snprintf(m->own_path, sizeof(m->own_path), "%s/%s", m->boxes_path, m->launch.id);
 	r = guest_init(m, err);
 	if (r < 0)
 		return r;
@@ -348,31 +334,26 @@ static void remove_box(struct monitor *m)
 
 	if (boxes < 0)
 		return;
-	r = path_rm_rf_at(boxes, m->launch.id);
+	/* In two steps: Landlock lets us do anything in our own directory, and only that in the one above. */
+	r = path_empty_at(boxes, m->launch.id);
+	if (unlinkat(boxes, m->launch.id, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0)
+		r = -errno;
 	if (r < 0)
 		log_warn("remove the box's directory: %s", strerror(-r));
 }
 
-int main(void)
+void monitor_done(struct monitor *m)
 {
-	struct vial_err err = VIAL_ERR_INIT;
-	struct monitor m = { 0 };
-
-	/* The terminal's Ctrl-C goes to the client, which passes it on as it sees fit. */
-	(void)setsid();
-	/* Executed by descriptor it would be known by a number. */
-	(void)prctl(PR_SET_NAME, "vial-monitor");
-	signal(SIGPIPE, SIG_IGN);
-	m.console.limit = MON_CONSOLE_MAX + KIB(2);
-	m.lifeline_in.max = 256;
-	if (read_launch(&m, &err) < 0)
-		return 1;
-	if (start(&m, &err) < 0)
-		monitor_fail(&m, err.code, "%s", err.msg);
-	else
-		(void)loop_run(m.loop);
-	if (m.engine)
-		m.ops->free(m.engine);
-	remove_box(&m);
-	return 0;
+	if (m->engine)
+		m->ops->free(m->engine);
+	m->engine = NULL;
+	remove_box(m);
+	clients_free_all(m);
+	link_free(m->link);
+	loop_free(m->loop); /* with all its sources */
+	frame_in_done(&m->lifeline_in);
+	outq_done(&m->lifeline_out);
+	frame_in_done(&m->control_in);
+	buf_done(&m->console);
+	launch_done(&m->launch);
 }

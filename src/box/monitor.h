@@ -19,7 +19,9 @@
 #define MON_CLIENTS_MAX	    512
 #define MON_CONSOLE_MAX	    KIB(8) /* the tail that is kept for messages */
 #define MON_START_TIMEOUT_S 120	   /* a guest that has not answered by then is given up */
-#define MON_OUT_MAX	    (2 * AGENT_WINDOW + MIB(1)) /* queued to one client: its credit and some control */
+#define MON_OUT_FRAME	    12	   /* a MON_OUTPUT without its data */
+/* Queued to one client: its credit, each byte of which may come as a message of its own, and some control */
+#define MON_OUT_MAX (2 * AGENT_WINDOW * (MON_OUT_FRAME + 1) + MIB(1))
 
 /* enum mon_state - STARTING (machine starts) -> UP (agent answers) -> READY (root set up) -> ENDING -> DEAD */
 enum mon_state { MON_STARTING, MON_UP, MON_READY, MON_ENDING, MON_DEAD };
@@ -70,11 +72,16 @@ struct monitor {
 	size_t n_clients;
 	struct buf console;
 	char boxes_path[32];	     /* of LAUNCH_FD_BOXES, for Landlock */
+	char own_path[80];	     /* of this box's directory in it */
 	char why[VIAL_ERR_MSG_SIZE]; /* why the box cannot run; empty while it can */
 	int why_code;
 };
 
 /* monitor.c */
+/* monitor_start() - start the machine of @m->launch (the rest of @m zero) and watch all there is; then loop_run() */
+int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_err *err);
+/* monitor_done() - end the machine, remove the box's directory, free everything */
+void monitor_done(struct monitor *m);
 void monitor_fail(struct monitor *m, int code, const char *fmt, ...) _printf_(3, 4); /* the box is over */
 void monitor_ready(struct monitor *m);
 void monitor_flush_agent(struct monitor *m);
@@ -91,5 +98,6 @@ void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);
 bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size_t n);
 void clients_guest_gone(struct monitor *m, uint32_t conn);
+void clients_free_all(struct monitor *m);
 
 #endif

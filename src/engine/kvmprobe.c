@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -179,13 +180,20 @@ static int probe_child(void)
 bool kvm_usable(char *ret_why, size_t n)
 {
 	int status = 0;
-	pid_t pid = fork();
+	pid_t pid = fork(), got = 0;
 
 	if (pid == 0) {
+		sigset_t none;
+		/* The program that uses the library may have SIGALRM ignored or blocked. */
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		signal(SIGALRM, SIG_DFL);
 		alarm(TIME_LIMIT_S);
 		_exit(probe_child());
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
+	while (pid > 0 && (got = waitpid(pid, &status, 0)) < 0 && errno == EINTR)
+		;
+	if (got != pid) {
 		snprintf(ret_why, n, "cannot probe /dev/kvm: %s", strerror(errno));
 		return false;
 	}

@@ -260,10 +260,10 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 	static char *const no_env[] = { NULL };
 	/* The program and its loader are always among them. */
 	static const struct jail_path paths[] = {
-		{ "/usr/lib", false },	       { "/lib", false },
-		{ "/lib64", false },	       { "/usr/lib64", false },
-		{ "/usr/share/qemu", false },  { "/usr/share/seabios", false },
-		{ "/etc/ld.so.cache", false },
+		{ "/usr/lib", JAIL_READ },	   { "/lib", JAIL_READ },
+		{ "/lib64", JAIL_READ },	   { "/usr/lib64", JAIL_READ },
+		{ "/usr/share/qemu", JAIL_READ },  { "/usr/share/seabios", JAIL_READ },
+		{ "/etc/ld.so.cache", JAIL_READ },
 	};
 	const struct launch *l = e->launch;
 	const struct jail_rlimit rlimits[] = {

@@ -36,22 +36,27 @@ static void handle_line(struct qmp *q, const char *line, size_t n)
 	json_decref(msg);
 }
 
+static void hang_up(struct qmp *q)
+{
+	loop_src_free(q->src); /* what is left to read, or a hang-up, would be told for ever */
+	q->src = NULL;
+	q->ev->closed(q->data);
+}
+
 static void on_readable(struct loop_src *src _unused_, uint32_t events _unused_, void *data)
 {
 	struct qmp *q = data;
 	char *nl;
 
 	if (buf_reserve(&q->in, KIB(4)) < 0) {
-		q->ev->closed(q->data);
+		hang_up(q); /* a line without end */
 		return;
 	}
 	ssize_t r = recv(q->fd, q->in.data + q->in.len, KIB(4), MSG_DONTWAIT);
 	if (r < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (r <= 0) {
-		loop_src_free(q->src); /* a hang-up cannot be masked */
-		q->src = NULL;
-		q->ev->closed(q->data);
+		hang_up(q);
 		return;
 	}
 	q->in.len += (size_t)r;

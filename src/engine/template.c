@@ -247,6 +247,30 @@ static size_t list_templates(int dir_fd, struct candidate *c, size_t max)
 	return n;
 }
 
+/* Removes what builders that were killed left (".new-<key>", as large as a template): those whose lock is free. */
+static void sweep_unfinished(int dir_fd, const char *own_key)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!d)
+		return;
+	while ((e = readdir(d))) {
+		const char *key = e->d_name + strlen(".new-");
+		struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+		char name[48];
+
+		if (!str_has_prefix(e->d_name, ".new-") || strlen(key) != 32 || strcmp(key, own_key) == 0)
+			continue;
+		snprintf(name, sizeof(name), "%.32s.lock", key);
+		_cleanup_fd_ int lock_fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (lock_fd >= 0 && fcntl(lock_fd, F_OFD_SETLK, &lock) == 0)
+			(void)path_rm_rf_at(dir_fd, e->d_name);
+	}
+	closedir(d);
+}
+
 /* Removes the longest unused beyond the cap; boxes that run from one keep it through their descriptors. */
 static void evict(int dir_fd, const char *keep)
 {
@@ -323,6 +347,7 @@ static int build(const struct template_env *env, const struct template_spec *spe
 		r = -errno;
 	if (r < 0)
 		return err_sys(err, r, "build a template: make its directory");
+	sweep_unfinished(env->dir_fd, key);
 	if (env->progress)
 		env->progress(env->progress_data,
 			      spec->root ? "preparing the image's machine (once for this image)"

@@ -156,10 +156,10 @@ static int spawn_unpack(const struct image_env *env, char *const *argv, const st
 			struct jail_child *ret, struct vial_err *err)
 {
 	static const struct jail_path paths[] = {
-		{ "/usr", false },
-		{ "/lib", false },
-		{ "/lib64", false },
-		{ "/etc/ld.so.cache", false },
+		{ "/usr", JAIL_READ },
+		{ "/lib", JAIL_READ },
+		{ "/lib64", JAIL_READ },
+		{ "/etc/ld.so.cache", JAIL_READ },
 	};
 	static const struct jail_rlimit rlimits[] = {
 		{ RLIMIT_AS, UNPACK_MEMORY_MAX },

@@ -39,10 +39,18 @@ struct jail_fd {
 	int as;
 };
 
-/* struct jail_path - a file hierarchy the child may reach */
+/**
+ * enum jail_access - what may be done below a path
+ * @JAIL_READ:	read and execute
+ * @JAIL_WRITE:	all but making device nodes
+ * @JAIL_RMDIR:	remove empty directories and nothing else
+ */
+enum jail_access { JAIL_READ, JAIL_WRITE, JAIL_RMDIR };
+
+/* struct jail_path - a file hierarchy the child may reach; JAIL_RMDIR is for jail_self() only */
 struct jail_path {
 	const char *path;
-	bool write; /* false: read and execute only */
+	enum jail_access access;
 };
 
 struct jail_rlimit {

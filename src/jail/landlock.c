@@ -58,7 +58,7 @@ static int new_ruleset(int abi, bool scope_signals)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-static int allow(int ruleset, int abi, const char *path, bool write)
+static int allow(int ruleset, int abi, const char *path, enum jail_access access)
 {
 	_cleanup_fd_ int fd = open(path, O_PATH | O_CLOEXEC);
 	struct stat st;
@@ -68,8 +68,10 @@ static int allow(int ruleset, int abi, const char *path, bool write)
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	/* Device nodes are never made; ioctl on devices only where the very device is named. */
-	uint64_t rights = write ? ~(FS_NODES | FS_IOCTL_DEV) : FS_READ;
-	if (write && S_ISCHR(st.st_mode))
+	uint64_t rights = access == JAIL_WRITE ? ~(FS_NODES | FS_IOCTL_DEV) : FS_READ;
+	if (access == JAIL_RMDIR)
+		rights = LANDLOCK_ACCESS_FS_REMOVE_DIR;
+	if (access == JAIL_WRITE && S_ISCHR(st.st_mode))
 		rights |= FS_IOCTL_DEV;
 	if (!S_ISDIR(st.st_mode))
 		rights &= FS_FILE;
@@ -83,13 +85,13 @@ static int allow(int ruleset, int abi, const char *path, bool write)
 static int allow_program(int ruleset, int abi, const char *program)
 {
 	char interp[256];
-	int rc = allow(ruleset, abi, program, false);
+	int rc = allow(ruleset, abi, program, JAIL_READ);
 
 	if (rc < 0)
 		return rc;
 	rc = elf_interp(program, interp, sizeof(interp));
 	if (rc == 0)
-		rc = allow(ruleset, abi, interp, false);
+		rc = allow(ruleset, abi, interp, JAIL_READ);
 	return rc == -ENOENT ? 0 : rc;
 }
 
@@ -105,9 +107,9 @@ int landlock_ruleset(const struct jail_path *paths, size_t n, const char *progra
 	if (ruleset < 0)
 		return ruleset;
 	for (size_t i = 0; i < n; i++) {
-		int rc = allow(ruleset, abi, paths[i].path, paths[i].write);
+		int rc = allow(ruleset, abi, paths[i].path, paths[i].access);
 
-		if (rc == -ENOENT && !paths[i].write)
+		if (rc == -ENOENT && paths[i].access == JAIL_READ)
 			continue;
 		if (rc < 0) {
 			*ret_bad = paths[i].path;

@@ -104,7 +104,7 @@ int root_plan(struct jail_root *r, const struct jail_opts *o)
 	r->n = 0;
 	outer_first(o, sorted);
 	for (size_t i = 0; i < o->n_paths; i++) {
-		int rc = add(r, sorted[i]->path, sorted[i]->write);
+		int rc = add(r, sorted[i]->path, sorted[i]->access == JAIL_WRITE);
 		if (rc < 0)
 			return rc;
 	}

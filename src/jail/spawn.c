@@ -393,7 +393,12 @@ static int attempt(struct start *s)
 int jail_spawn(const struct jail_opts *o, struct jail_child *ret, struct vial_err *err)
 {
 	_cleanup_(start_done) struct start s = {
-		.plan = { .opts = o, .sock = -1, .null_fd = -1, .ruleset_fd = -1, .parent_fd = -1, .exec_fd = -1 },
+		.plan = { .opts = o,
+			  .sock = -1,
+			  .null_fd = -1,
+			  .ruleset_fd = -1,
+			  .parent_fd = -1,
+			  .exec_fd = -1 },
 		.err = err,
 		.sock = -1,
 		.listener = -1,

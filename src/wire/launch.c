@@ -135,14 +135,19 @@ int launch_decode(const void *p, size_t n, struct launch *ret)
 {
 	struct tlv_in in = { p, n };
 	struct tlv t;
+	bool first = true;
 	int r;
 
 	memset(ret, 0, sizeof(*ret));
 	while ((r = tlv_next(&in, &t)) > 0) {
-		r = decode_entry(ret, &t);
+		/* The version first: what follows is another's if it is another. */
+		r = first && t.tag != TAG_VERSION ? -EBADMSG : decode_entry(ret, &t);
+		first = false;
 		if (r < 0)
 			break;
 	}
+	if (r == 0 && first)
+		r = -EBADMSG;
 	if (r < 0)
 		launch_done(ret);
 	return r;

@@ -247,3 +247,38 @@ def test_version_matches(vial):
     text = (TOP / "meson.build").read_text()
     version = text.split("version: '")[1].split("'")[0]
     assert version.encode() in vial("version", check=True).out
+
+
+def test_state_directory_that_others_can_write(vial, tmp_path):
+    """What lies there is run: nobody else may be able to put it there."""
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o777)
+    assert_one_line_error(vial("run", "--", "true", env={"VIAL_HOME": str(home)}), "chmod go-w", str(home))
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make files of somebody else's")
+def test_state_directory_of_somebody_else(vial, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    os.chown(home, 65502, 65502)
+    assert_one_line_error(vial("run", "--", "true", env={"VIAL_HOME": str(home)}), "65502", str(home))
+    assert list(home.iterdir()) == []
+
+
+def test_what_killed_builders_left_is_removed(fresh):
+    """Half-made templates go with the next build, half-made box directories after an hour."""
+    v = fresh()
+    stale = v.home / "templates" / (".new-" + "0" * 32)
+    stale.mkdir(parents=True)
+    (stale / "mem").write_bytes(bytes(4096))
+    (v.home / "templates" / ("0" * 32 + ".lock")).touch()
+    old, young = (v.home / "boxes" / ("." + c * 32) for c in "ab")
+    for d in (old, young):
+        d.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    v.home.chmod(0o700)
+    v("run", "--", "true", check=True, timeout=300)
+    assert (stale.exists(), old.exists(), young.exists()) == (False, False, True)
+    young.rmdir()

@@ -67,6 +67,21 @@ static void removes_trees_and_spares_link_targets(void **state)
 	assert_int_equal(path_rm_rf_at(AT_FDCWD, "tree"), 0);
 }
 
+static void empties_and_keeps_the_directory(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(path_mkdir_p("tree/a/b", 0755), 0);
+	assert_int_equal(symlink("tree", "link"), 0);
+	assert_int_equal(path_empty_at(AT_FDCWD, "link") < 0, 1);
+	assert_int_equal(lstat("tree/a/b", &st), 0);
+	assert_int_equal(path_empty_at(AT_FDCWD, "tree"), 0);
+	assert_int_equal(lstat("tree/a", &st), -1);
+	assert_int_equal(rmdir("tree"), 0);
+	assert_int_equal(path_empty_at(AT_FDCWD, "tree"), 0);
+}
+
 static void finds_this_program(void **state)
 {
 	_cleanup_free_ char *dir = NULL;
@@ -85,6 +100,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(makes_parents, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(refuses_a_file_in_the_way, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(removes_trees_and_spares_link_targets, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(empties_and_keeps_the_directory, make_dir, remove_dir),
 		cmocka_unit_test(finds_this_program),
 	};
 

@@ -452,7 +452,7 @@ static const struct {
 /* lock_in() - as our own programs do at the start of main() */
 static void lock_in(int profile, unsigned int without, const char *dir)
 {
-	const struct jail_path path = { dir, profile == JAIL_MONITOR };
+	const struct jail_path path = { dir, profile == JAIL_MONITOR ? JAIL_WRITE : JAIL_READ };
 	bool named = profile == JAIL_MONITOR || profile == JAIL_UNPACK_DIR;
 	struct vial_err err = VIAL_ERR_INIT;
 

@@ -25,9 +25,9 @@ static const char *const libs[] = {
 	"/usr/lib", "/lib", "/lib64", "/usr/share/qemu", "/usr/share/seabios", "/etc/ld.so.cache", NULL
 };
 static const struct jail_path lib_paths[] = {
-	{ "/usr/lib", false },	      { "/lib", false },
-	{ "/lib64", false },	      { "/etc/ld.so.cache", false },
-	{ "/usr/share/qemu", false }, { "/usr/share/seabios", false },
+	{ "/usr/lib", JAIL_READ },	  { "/lib", JAIL_READ },
+	{ "/lib64", JAIL_READ },	  { "/etc/ld.so.cache", JAIL_READ },
+	{ "/usr/share/qemu", JAIL_READ }, { "/usr/share/seabios", JAIL_READ },
 };
 static char *const qemu_argv[] = { (char *)"qemu-system-x86_64",
 				   (char *)"-M",

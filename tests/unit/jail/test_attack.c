@@ -295,10 +295,10 @@ static bool works_inside(const struct place *p, const struct attack *a, enum jai
 	struct jail_child c;
 	char victim[16], self[16], bits[16];
 	const struct jail_path paths[] = {
-		{ "/usr/lib", false },
-		{ "/lib", false },
-		{ "/lib64", false },
-		{ "/etc/ld.so.cache", false },
+		{ "/usr/lib", JAIL_READ },
+		{ "/lib", JAIL_READ },
+		{ "/lib64", JAIL_READ },
+		{ "/etc/ld.so.cache", JAIL_READ },
 		{ p->own, profile == JAIL_MONITOR },
 	};
 

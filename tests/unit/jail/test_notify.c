@@ -39,7 +39,7 @@ static int decide(void *data, const char *path, int flags)
 static int supervised(char *const *argv, bool kill_early, char *out, size_t size)
 {
 	static const struct jail_path libs[] = {
-		{ "/usr", false }, { "/bin", false }, { "/lib", false }, { "/lib64", false }
+		{ "/usr", JAIL_READ }, { "/bin", JAIL_READ }, { "/lib", JAIL_READ }, { "/lib64", JAIL_READ }
 	};
 	uid_t uid = getuid() == 0 ? 65500 : (uid_t)-1;
 	struct vial_err err = VIAL_ERR_INIT;

@@ -152,12 +152,12 @@ static void start(struct vm *vm, int mem, int raw, int qcow, bool incoming)
 		(char *)"defer",
 		NULL,
 	};
-	static const struct jail_path paths[] = { { "/usr/lib", false },
-						  { "/lib", false },
-						  { "/lib64", false },
-						  { "/usr/share/qemu", false },
-						  { "/usr/share/seabios", false },
-						  { "/etc/ld.so.cache", false } };
+	static const struct jail_path paths[] = { { "/usr/lib", JAIL_READ },
+						  { "/lib", JAIL_READ },
+						  { "/lib64", JAIL_READ },
+						  { "/usr/share/qemu", JAIL_READ },
+						  { "/usr/share/seabios", JAIL_READ },
+						  { "/etc/ld.so.cache", JAIL_READ } };
 	struct vial_err err = VIAL_ERR_INIT;
 	int pair[2];
 

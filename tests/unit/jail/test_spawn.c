@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,14 +20,15 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/path.h"
 #include "jail/jail.h"
 
 static const struct jail_path libs[] = {
-	{ "/usr", false },
-	{ "/bin", false },
-	{ "/lib", false },
-	{ "/lib64", false },
-	{ "/etc/ld.so.cache", false },
+	{ "/usr", JAIL_READ },
+	{ "/bin", JAIL_READ },
+	{ "/lib", JAIL_READ },
+	{ "/lib64", JAIL_READ },
+	{ "/etc/ld.so.cache", JAIL_READ },
 };
 
 static uid_t box_uid(void)
@@ -336,7 +338,7 @@ static void test_from_non_dumpable(void **state)
 static void test_from_under_landlock(void **state)
 {
 	char *const argv[] = { (char *)"/bin/true", NULL };
-	static const struct jail_path paths[] = { { "/", true } };
+	static const struct jail_path paths[] = { { "/", JAIL_WRITE } };
 	int status;
 
 	(void)state;
@@ -357,6 +359,54 @@ static void test_from_under_landlock(void **state)
 	assert_int_equal(status, 0);
 }
 
+static int make_file(const char *dir, const char *name)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return close(open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+}
+
+/* The monitor among boxes: its own directory can go, nothing of another box. */
+static int remove_boxes(const char *top)
+{
+	char own[64], other[64], file[80];
+	struct vial_err err = VIAL_ERR_INIT;
+
+	snprintf(own, sizeof(own), "%s/own", top);
+	snprintf(other, sizeof(other), "%s/other", top);
+	if (mkdir(own, 0700) < 0 || mkdir(other, 0700) < 0 || make_file(own, "s") < 0 ||
+	    make_file(other, "s") < 0)
+		return 1;
+	const struct jail_path paths[] = { { top, JAIL_RMDIR }, { own, JAIL_WRITE } };
+	int locked = jail_self(JAIL_NONE, paths, ARRAY_SIZE(paths), 0, &err);
+	if (locked & JAIL_NO_LANDLOCK)
+		return 0;
+	snprintf(file, sizeof(file), "%s/s", other);
+	if (locked != 0 || unlink(file) == 0 || errno != EACCES || make_file(other, "t") == 0 ||
+	    rmdir(other) == 0)
+		return 2;
+	if (rename(file, own) == 0 || open(file, O_RDONLY | O_CLOEXEC) >= 0)
+		return 3;
+	snprintf(file, sizeof(file), "%s/s", own);
+	return unlink(file) < 0 || rmdir(own) < 0 ? 4 : 0;
+}
+
+static void test_removes_its_own_directory_only(void **state)
+{
+	char top[] = "/tmp/vial-test-XXXXXX";
+	int status;
+
+	(void)state;
+	assert_non_null(mkdtemp(top));
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(remove_boxes(top));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(path_rm_rf_at(AT_FDCWD, top), 0);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -370,6 +420,7 @@ int main(void)
 		cmocka_unit_test(test_dies_with_parent),
 		cmocka_unit_test(test_from_non_dumpable),
 		cmocka_unit_test(test_from_under_landlock),
+		cmocka_unit_test(test_removes_its_own_directory_only),
 	};
 
 	return cmocka_run_group_tests_name("jail/spawn", tests, NULL, NULL);
