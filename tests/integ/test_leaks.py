@@ -77,6 +77,22 @@ def test_sigkill_at_random_moments(vial):
     assert 0 < reached < KILLS, f"{reached} of {KILLS} commands had started: moments are not spread"
 
 
+def test_sigterm_at_random_moments(vial):
+    """Before the command runs SIGTERM ends vial itself, later the command: the code is the same, and nothing stays."""
+    rng = random.Random(20261124)
+    start = time.monotonic()
+    vial("run", "--", "true", check=True)
+    span = 1.5 * (time.monotonic() - start)
+    for _ in range(10):
+        p = vial.popen("run", "--", "sleep", "1000", stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0, span))  # the moment is what is random here
+        p.terminate()
+        _, err = p.communicate(timeout=60)
+        assert p.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM), (p.returncode, err)
+        bad = harness.settle(lambda: harness.leftovers(vial))
+        assert not bad, bad
+
+
 def test_sigkill_in_the_first_run(fresh):
     """The client is killed while images are imported and templates built: nothing runs on, and the next run makes do."""
     v = fresh()

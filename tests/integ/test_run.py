@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shlex
 import signal
 import subprocess
 import time
@@ -111,6 +112,16 @@ def test_closed_stdout_ends_the_command(vial):
     p.stderr.close()
     p.wait(timeout=30)
     assert p.returncode != 0
+
+
+@pytest.mark.parametrize("closed,code", [("<&-", 3), (">&-", 125), ("2>&-", 3)], ids=["stdin", "stdout", "stderr"])
+def test_started_with_a_closed_stream(vial, closed, code):
+    """A descriptor of vial's own must not take the number: nothing is read from or written to the wrong file."""
+    line = shlex.join(vial.argv("run", "-i", "--", "sh", "-c", "cat; echo out; exit 3"))
+    r = subprocess.run(["bash", "-c", f"{line} {closed}"], env=vial.env, cwd=vial.cwd, stdin=subprocess.DEVNULL, capture_output=True,
+                       timeout=harness.TIMEOUT_S, check=False)
+    assert r.returncode == code, r
+    assert r.stdout == (b"" if closed == ">&-" else b"out\n"), r
 
 
 def test_timeout_is_124_and_kills_the_group(vial):
