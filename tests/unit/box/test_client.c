@@ -214,7 +214,8 @@ static void expect_refused(struct mon_msg msg, const char *text)
 
 static void test_client_nonsense(void **state _unused_)
 {
-	expect_refused((struct mon_msg){ .type = MON_CREDIT, .credit = { AGENT_STDIN, 1 } }, "unknown stream");
+	expect_refused((struct mon_msg){ .type = MON_CREDIT, .credit = { AGENT_STDIN, 1 } },
+		       "unknown stream");
 	expect_refused((struct mon_msg){ .type = MON_CREDIT, .credit = { AGENT_STDOUT, 0xffffffff } },
 		       "too much credit");
 	expect_refused((struct mon_msg){ .type = MON_EXITED }, "unknown type");

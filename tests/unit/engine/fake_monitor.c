@@ -27,8 +27,8 @@ int main(int argc, char **argv)
 		return 4;
 	for (int fd = 0; fd < 1024; fd++)
 		open_fds += fstat(fd, &st) == 0;
-	snprintf(text, sizeof(text), "argc %d, argv[1] %s, id %s, extent %s, fds %d, roles %zu, client %d\n", argc,
-		 argv[1], l.id, said, open_fds, l.n_roles, launch_fd(&l, LAUNCH_FD_CLIENT, 0) > 0);
+	snprintf(text, sizeof(text), "argc %d, argv[1] %s, id %s, extent %s, fds %d, roles %zu, client %d\n",
+		 argc, argv[1], l.id, said, open_fds, l.n_roles, launch_fd(&l, LAUNCH_FD_CLIENT, 0) > 0);
 	if (fd_write_full(line, text, strlen(text)) < 0)
 		return 5;
 	return read(line, &byte, 1) == 0 ? 0 : 6;

@@ -13,8 +13,13 @@ extern char **environ;
 /* Runs qemu-img with its output in @out; its exit status, 127 if there is none. */
 static int qemu_img(const char *verb, const char *path, char *out, size_t n)
 {
-	char *argv[] = { (char *)"qemu-img",	   (char *)(uintptr_t)verb, (char *)"--output=json",
-			 (char *)"-f",		   (char *)"qcow2",	    (char *)(uintptr_t)path, NULL };
+	char *argv[] = { (char *)"qemu-img",
+			 (char *)(uintptr_t)verb,
+			 (char *)"--output=json",
+			 (char *)"-f",
+			 (char *)"qcow2",
+			 (char *)(uintptr_t)path,
+			 NULL };
 	posix_spawn_file_actions_t fa;
 	int p[2], status, r;
 	pid_t pid;

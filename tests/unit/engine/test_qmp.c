@@ -92,7 +92,8 @@ static void test_events(void **state)
 	/* In two pieces, two in one piece. */
 	say(*state, "{\"event\": \"MIGRATION\", \"data\": {\"stat");
 	assert_int_equal(h->events, 1);
-	say(*state, "us\": \"active\"}}\n{\"event\": \"MIGRATION\", \"data\": {\"status\": \"completed\"}}\n");
+	say(*state,
+	    "us\": \"active\"}}\n{\"event\": \"MIGRATION\", \"data\": {\"status\": \"completed\"}}\n");
 	assert_int_equal(h->events, 3);
 	assert_string_equal(h->status, "completed");
 }
@@ -109,7 +110,8 @@ static void test_errors(void **state)
 
 static void test_garbage(void **state)
 {
-	struct heard *h = say(*state, "\n\nwhat?\n[1,2]\n\"x\"\n{\"event\": 5}\n{\"event\": null}\n\xff\xfe\n");
+	struct heard *h =
+		say(*state, "\n\nwhat?\n[1,2]\n\"x\"\n{\"event\": 5}\n{\"event\": null}\n\xff\xfe\n");
 
 	say(*state, "{\"event\": \"A\", \"event\": \"B\"}\n{\"event\":\"X\",\"data\":{\"status\":[]}}\n");
 	assert_int_equal(h->errors, 0);
