@@ -11,7 +11,9 @@
 #include "image/image.h"
 #include "vial/vial.h"
 
-#define HOME_UID_BASE  1600000000U /* root only: each box runs as a uid of its own from here on */
+/* Root only: each box runs as a uid of its own from here on. Past what systemd gives to containers (to 1879048191) and
+ * what SSSD maps domain users to (to 2000200000), and below 2^31. */
+#define HOME_UID_BASE  2010000000U
 #define HOME_UID_COUNT 65536U
 
 #define HOME_STILLBORN_S 3600 /* a box directory that is being made for longer was left by a killed process */

@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sources into layers of the store, through vial-unpack.
+/*
+ * Sources into layers of the store, through vial-unpack.
+ *
+ * Theory of operation
+ *
+ * Purpose: have the helper turn each layer into files of the store, once.
+ * Who is trusted: not the helper, which a hostile image may have taken over. A layer's key is the digest of the
+ * bytes the helper was given, computed here: it can spoil what those very bytes become, and no other image's layers.
+ * The diff-id it reports is compared only to find damage.
+ */
 #include "image/import.h"
 
 #include <errno.h>
@@ -94,8 +103,31 @@ static int job_publish(struct job *j, const char *key, struct source_root *ret, 
 	return 0;
 }
 
+static int window_digest(int fd, struct window w, uint8_t ret[SHA256_SIZE])
+{
+	static const size_t chunk = KIB(64);
+	_cleanup_free_ uint8_t *p = malloc(chunk);
+	struct sha256 s;
+
+	if (!p)
+		return -ENOMEM;
+	sha256_init(&s);
+	while (w.bytes > 0) {
+		ssize_t n = pread(fd, p, (size_t)MIN(w.bytes, (uint64_t)chunk), (off_t)w.offset);
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		sha256_update(&s, p, (size_t)n);
+		w.offset += (uint64_t)n;
+		w.bytes -= (uint64_t)n;
+	}
+	sha256_final(&s, ret);
+	return 0;
+}
+
 /* A root's tar and a layer with the same bytes differ where ".wh." names are concerned: so do their keys. */
-static void rootfs_key(const uint8_t digest[SHA256_SIZE], const char *kind, char key[SHA256_HEX])
+static void layer_key(const uint8_t digest[SHA256_SIZE], const char *kind, char key[SHA256_HEX])
 {
 	uint8_t d[SHA256_SIZE];
 	struct sha256 s;
@@ -111,12 +143,17 @@ static int import_rootfs(const struct image_env *env, int fd, const char *name, 
 			 struct vial_err *err)
 {
 	_cleanup_(job_done) struct job j = { .data.fd = -1, .tree.fd = -1 };
+	const struct window whole = { 0, UINT64_MAX };
+	uint8_t digest[SHA256_SIZE];
 	char key[SHA256_HEX];
-	int r = job_run(env, &j, "tar", name, fd, (struct window){ 0, UINT64_MAX }, err);
+	int r = window_digest(fd, whole, digest);
 
 	if (r < 0)
+		return err_sys(err, r, "read it");
+	r = job_run(env, &j, "tar", name, fd, whole, err);
+	if (r < 0)
 		return r;
-	rootfs_key(j.report.plain_digest, "vial tar\n", key);
+	layer_key(digest, "vial tar\n", key);
 	return job_publish(&j, key, ret, err);
 }
 
@@ -124,6 +161,7 @@ static int import_rootfs(const struct image_env *env, int fd, const char *name, 
 struct feed {
 	int dirfd;
 	int ours, theirs; /* ends of the socket */
+	uint8_t digest[SHA256_SIZE];
 };
 
 static void feed_done(struct feed *f)
@@ -138,7 +176,7 @@ static int feed_dir(void *data, struct vial_err *err)
 
 	/* Without our copy of its end, the helper's death ends our sending. */
 	fd_close(&f->theirs);
-	int r = walk_send(f->dirfd, f->ours, err);
+	int r = walk_send(f->dirfd, f->ours, f->digest, err);
 	fd_close(&f->ours);
 	return r;
 }
@@ -166,7 +204,7 @@ int import_dir(const struct image_env *env, int dirfd, const char *name, struct 
 	r = helper_run(env, args, fds, ARRAY_SIZE(fds), feed_dir, &f, &j.report, err);
 	if (r < 0)
 		return r;
-	rootfs_key(j.report.plain_digest, "vial dir\n", key);
+	layer_key(f.digest, "vial dir\n", key);
 	return job_publish(&j, key, ret, err);
 }
 
@@ -185,83 +223,49 @@ static int open_blob(int layout_fd, const uint8_t digest[SHA256_SIZE], struct vi
 	return fd < 0 ? err_sys(err, -errno, "'%s' of the layout", path) : fd;
 }
 
-static int check_layer(const struct helper_layer *l, const struct report *r, struct vial_err *err)
+/* Where a layer's bytes are: the descriptor; @ret_blob is the caller's to close, if it is one. */
+static int layer_fd(const struct layer_from *from, const struct helper_layer *l, int *ret_blob,
+		    struct vial_err *err)
 {
-	if (l->has_blob && memcmp(l->blob, r->raw_digest, SHA256_SIZE) != 0)
-		return err_set(err, VIAL_E_CORRUPT,
-			       "its contents do not have that digest (damaged or changed)");
-	if (memcmp(l->diff_id, r->plain_digest, SHA256_SIZE) != 0)
-		return err_set(err, VIAL_E_CORRUPT,
-			       "its contents do not have the diff-id that the config states");
-	return 0;
+	if (from->layout_fd < 0)
+		return from->archive_fd;
+	*ret_blob = open_blob(from->layout_fd, l->blob, err);
+	return *ret_blob;
 }
 
-static int window_digest(int fd, struct window w, uint8_t ret[SHA256_SIZE])
-{
-	static const size_t chunk = KIB(64);
-	_cleanup_free_ uint8_t *p = malloc(chunk);
-	struct sha256 s;
-
-	if (!p)
-		return -ENOMEM;
-	sha256_init(&s);
-	while (w.bytes > 0) {
-		ssize_t n = pread(fd, p, (size_t)MIN(w.bytes, (uint64_t)chunk), (off_t)w.offset);
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		sha256_update(&s, p, (size_t)n);
-		w.offset += (uint64_t)n;
-		w.bytes -= (uint64_t)n;
-	}
-	sha256_final(&s, ret);
-	return 0;
-}
-
-/* A layer that could not be read: if it is not even what the manifest names, that is the thing to say. */
-static int explain_layer(const struct helper_layer *l, int fd, struct window w, int failed,
-			 struct vial_err *err)
-{
-	uint8_t d[SHA256_SIZE];
-
-	if (!l->has_blob || window_digest(fd, w, d) < 0 || memcmp(d, l->blob, sizeof(d)) == 0)
-		return failed;
-	err_clear(err);
-	return err_set(err, VIAL_E_CORRUPT, "its contents do not have that digest (damaged or changed)");
-}
-
-static int unpack_layer(const struct image_env *env, const struct layer_from *from,
-			const struct helper_layer *l, const char *key, struct source_root *ret,
-			struct vial_err *err)
+static int unpack_layer(const struct image_env *env, const struct helper_layer *l, int fd, const char *key,
+			struct source_root *ret, struct vial_err *err)
 {
 	_cleanup_(job_done) struct job j = { .data.fd = -1, .tree.fd = -1 };
-	_cleanup_fd_ int blob = -1;
-	int r;
+	int r = job_run(env, &j, "layer", key, fd, (struct window){ l->offset, l->bytes }, err);
 
-	if (from->layout_fd >= 0) {
-		blob = open_blob(from->layout_fd, l->blob, err);
-		if (blob < 0)
-			return blob;
-	}
-	int fd = blob >= 0 ? blob : from->archive_fd;
-	struct window w = { l->offset, l->bytes };
-	r = job_run(env, &j, "layer", key, fd, w, err);
 	if (r < 0)
-		return explain_layer(l, fd, w, r, err);
-	r = check_layer(l, &j.report, err);
-	return r < 0 ? r : job_publish(&j, key, ret, err);
+		return r;
+	if (memcmp(l->diff_id, j.report.plain_digest, SHA256_SIZE) != 0)
+		return err_set(err, VIAL_E_CORRUPT,
+			       "its contents do not have the diff-id that the config states");
+	return job_publish(&j, key, ret, err);
 }
 
 static int import_layer(const struct image_env *env, const struct layer_from *from,
 			const struct helper_layer *l, struct source_root *ret, struct vial_err *err)
 {
 	struct source_layer *place = &ret->layers[ret->n_layers];
+	_cleanup_fd_ int blob = -1;
 	_cleanup_lock_ int lock = -1;
+	uint8_t digest[SHA256_SIZE];
 	char key[SHA256_HEX];
-	int r;
+	int fd = layer_fd(from, l, &blob, err);
 
-	str_hex(l->diff_id, SHA256_SIZE, key);
+	if (fd < 0)
+		return fd;
+	int r = window_digest(fd, (struct window){ l->offset, l->bytes }, digest);
+	if (r < 0)
+		return err_sys(err, r, "read it");
+	if (l->has_blob && memcmp(l->blob, digest, sizeof(digest)) != 0)
+		return err_set(err, VIAL_E_CORRUPT,
+			       "its contents do not have that digest (damaged or changed)");
+	layer_key(digest, "vial layer\n", key);
 	r = store_lock(env->store_fd, true, key, &lock, err);
 	if (r < 0)
 		return r;
@@ -270,7 +274,7 @@ static int import_layer(const struct image_env *env, const struct layer_from *fr
 		ret->n_layers++;
 		return 0;
 	}
-	return unpack_layer(env, from, l, key, ret, err);
+	return unpack_layer(env, l, fd, key, ret, err);
 }
 
 static int import_layers(const struct image_env *env, const struct layer_from *from, struct report *report,

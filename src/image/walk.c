@@ -42,8 +42,8 @@ struct walk {
 	visit_fn *visit;
 	dev_t dev;
 	struct vial_err *err;
+	struct sha256 sha; /* of the fingerprint's text, or of the stream */
 	/* fingerprint */
-	struct sha256 sha;
 	int64_t ctime_ns;
 	/* stream */
 	int sock;
@@ -186,6 +186,7 @@ static int send_all(struct walk *w, const void *p, size_t n)
 			continue;
 		if (k < 0)
 			return 1;
+		sha256_update(&w->sha, at, (size_t)k);
 		at += k;
 		n -= (size_t)k;
 	}
@@ -341,7 +342,7 @@ static int visit_send(struct walk *w, int dirfd, const char *name, const char *p
 	return r != 0 || !S_ISREG(st->st_mode) ? r : send_contents(w, dirfd, name, path, st);
 }
 
-int walk_send(int dirfd, int sock, struct vial_err *err)
+int walk_send(int dirfd, int sock, uint8_t ret_digest[SHA256_SIZE], struct vial_err *err)
 {
 	_cleanup_free_ char *chunk = malloc(CHUNK);
 	struct walk w = { .visit = visit_send, .err = err, .sock = sock, .chunk = chunk };
@@ -349,9 +350,11 @@ int walk_send(int dirfd, int sock, struct vial_err *err)
 
 	if (!chunk)
 		return err_set(err, VIAL_E_NO_MEMORY, "out of memory");
+	sha256_init(&w.sha);
 	int r = walk_top(&w, dirfd);
 	tdestroy(w.links, free);
 	if (r == 0)
 		r = send_all(&w, &end, sizeof(end));
+	sha256_final(&w.sha, ret_digest);
 	return r < 0 ? r : 0;
 }

@@ -36,8 +36,9 @@ int walk_fingerprint(int dirfd, uint8_t ret[SHA256_SIZE], int64_t *ret_ctime_ns,
 
 /**
  * walk_send() - the stream, into connected socket @sock
+ * @ret_digest:	of all that was sent
  * Return: 0, also when the receiver closed early (its report says why), or an error of reading.
  */
-int walk_send(int dirfd, int sock, struct vial_err *err);
+int walk_send(int dirfd, int sock, uint8_t ret_digest[SHA256_SIZE], struct vial_err *err);
 
 #endif

@@ -258,7 +258,7 @@ def test_tar_pax_by_hand(box, tmp_path):
 
 @needs_mount
 @pytest.mark.parametrize("packer", ["gzip", "zstd", "members"])
-def test_compressed_tars_are_the_same_image(box, tmp_path, packer):
+def test_compressed_tars_have_the_same_contents(box, tmp_path, packer):
     t = Tar(tmp_path / "t.tar")
     for i in range(50):
         t.add(f"f{i}", os.urandom(3000 * i))
@@ -270,7 +270,11 @@ def test_compressed_tars_are_the_same_image(box, tmp_path, packer):
         packed.write_bytes(b"".join(gzip.compress(plain[i:i + 100000]) for i in range(0, len(plain), 100000)))
     else:
         packed.write_bytes(subprocess.run(["zstd", "-c"], input=plain, check=True, capture_output=True).stdout)
-    assert box.good(packed).info["digest"] == box.good(tmp_path / "t.tar").info["digest"]
+    box.good(packed)
+    box.good(tmp_path / "t.tar")
+    for kind in ("data", "tree"):
+        files = list(box.store.glob(f"layers/*.{kind}"))
+        assert (len(files), len({p.read_bytes() for p in files})) == (2, 1)
 
 
 @needs_mount
@@ -545,9 +549,19 @@ def test_old_docker_archive_with_symlinked_layer(box, tmp_path):
 def test_layers_are_stored_once(box, tmp_path):
     a, b, c = three_layers()
     box.good(make_layout(tmp_path / "l1", [a, b]))
-    box.good(make_layout(tmp_path / "l2", [a, c], gzip.compress))
+    box.good(make_layout(tmp_path / "l2", [a, c]))
     assert len(list(box.store.glob("layers/*.data"))) == 3
     assert len(list(box.store.glob("roots/*.meta"))) == 2
+
+
+def test_layers_are_known_by_the_bytes_of_their_source(box, tmp_path):
+    """What the helper says about a layer names nothing: it may have been taken over by the image it reads."""
+    tar = layer_tar(three_layers()[0])
+    packed = [tar, gzip.compress(tar)]
+    for i, data in enumerate(packed):
+        box.good(make_layout(tmp_path / f"l{i}", [three_layers()[0]], lambda _, data=data: data))
+    want = {hashlib.sha256(b"vial layer\n" + hashlib.sha256(data).digest()).hexdigest() for data in packed}
+    assert {p.stem for p in box.store.glob("layers/*.data")} == want
 
 
 def spoil(path):

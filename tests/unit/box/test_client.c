@@ -334,6 +334,38 @@ static void test_too_many_clients(void **state _unused_)
 	rig_free(r);
 }
 
+/* Each start would grant stdin to queue for a guest that never reads. */
+static void test_guest_starts_twice(void **state _unused_)
+{
+	struct rig *r = up();
+	uint32_t conn;
+	struct rig_client c = rig_command(r, "twice", 10, &conn);
+
+	rig_started(r, conn, 10);
+	rig_expect_error(r, &c, VIAL_E_PROTOCOL, "twice");
+	rig_hang_up(&c);
+	rig_free(r);
+}
+
+/* Numbers that a client would do arithmetic with, or look up. */
+static void test_guest_numbers_out_of_range(void **state _unused_)
+{
+	struct rig *r = up();
+	struct agent_guest_msg end = { .type = AGENT_GUEST_EXITED, .exited = { .signal = 65 } };
+	struct agent_guest_msg failed = { .type = AGENT_GUEST_FAILED, .failed = { .sys_errno = 0xffffffff } };
+	uint32_t conn;
+	struct rig_client c = rig_command(r, "signal", 0, &conn);
+
+	rig_say(r, conn, &end);
+	rig_expect_error(r, &c, VIAL_E_PROTOCOL, "unknown signal");
+	rig_hang_up(&c);
+	c = rig_command(r, "errno", 0, &conn);
+	rig_say(r, conn, &failed);
+	assert_int_equal(rig_expect(r, &c, MON_ERROR).error.sys_errno, 0);
+	rig_hang_up(&c);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +378,8 @@ int main(void)
 		cmocka_unit_test(test_client_overruns_credit),
 		cmocka_unit_test(test_client_nonsense),
 		cmocka_unit_test(test_guest_nonsense),
+		cmocka_unit_test(test_guest_starts_twice),
+		cmocka_unit_test(test_guest_numbers_out_of_range),
 		cmocka_unit_test(test_failure_to_start),
 		cmocka_unit_test(test_hang_up_aborts),
 		cmocka_unit_test(test_too_many_clients),
