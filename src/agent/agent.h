@@ -9,6 +9,7 @@
 #include "agent/port.h"
 #include "agent/power.h"
 #include "agent/root.h"
+#include "agent/warm.h"
 #include "base/loop.h"
 
 struct session;
@@ -21,6 +22,7 @@ struct agent {
 	struct identity identity;
 	struct root root;
 	struct power power;
+	struct warm warm;
 	struct session *sessions;
 	struct loop_src *sweep; /* armed when a session is dead */
 };

@@ -110,6 +110,8 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 	cmds_hold(a->cmds, true);
 	cmds_tidy(a->cmds);
 	p->frozen = cmds_alive(a->cmds);
+	if (!p->frozen && a->root.ready)
+		warm_start(&a->warm);
 	r = p->frozen ? cgroups_freeze(a->cgroups, true) : 0;
 	if (r < 0) {
 		cmds_hold(a->cmds, false);
@@ -138,6 +140,7 @@ int power_thaw(struct agent *a, struct vial_err *err)
 
 	if (r < 0)
 		return err_sys(err, r, "thaw commands");
+	warm_stop(&a->warm);
 	if (a->power.done) {
 		struct vial_err gone = VIAL_ERR_INIT;
 		err_set(&gone, VIAL_E_STATE, "thawed meanwhile");
@@ -156,6 +159,7 @@ static bool nobody_left(struct cgroups *cs)
 void power_stop(struct agent *a)
 {
 	cmds_stop_waiting(a->cmds);
+	warm_stop(&a->warm);
 	if (cgroups_populated(a->cgroups)) {
 		(void)cgroups_freeze(a->cgroups, false);
 		cgroups_signal_all(a->cgroups, SIGTERM);

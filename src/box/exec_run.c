@@ -87,7 +87,7 @@ int exec_run(struct vial_box *b, const struct vial_exec_opts *opts, const void *
 
 	o.flags = (o.flags & ~(uint32_t)(VIAL_EXEC_MANUAL_ACK | VIAL_EXEC_STDIN)) |
 		  (input ? VIAL_EXEC_STDIN : 0U);
-	c.out.limit = c.err.limit = limit + 1;
+	c.out.limit = c.err.limit = limit < SIZE_MAX ? limit + 1 : limit; /* and a NUL */
 	r = exec_start(b, &o, &x, err);
 	while (r == 0) {
 		r = exec_next(x, -1, &e, err);

@@ -195,7 +195,9 @@ static void device_args(struct qemu_cmd *c)
 	    LAYOUT_ROOT_SERIAL, LAYOUT_SLOT_ROOT);
 	arg(c, "-device");
 	/* A full disk of the host is the guest's I/O error: QEMU's default would stop the machine for good. */
-	arg(c, "virtio-blk-pci,drive=upper,serial=%s,addr=%d,num-queues=1,disable-legacy=on,werror=report,rerror=report",
+	arg(c,
+	    "virtio-blk-pci,drive=upper,serial=%s,addr=%d,num-queues=1,disable-legacy=on,werror=report,"
+	    "rerror=report",
 	    LAYOUT_UPPER_SERIAL, LAYOUT_SLOT_UPPER);
 	arg(c, "-device");
 	arg(c, "virtio-rng-pci,addr=%d,disable-legacy=on", LAYOUT_SLOT_RNG);
@@ -227,8 +229,9 @@ int qemu_args(const struct launch *l, struct qemu_cmd *ret, struct vial_err *err
 	_cleanup_(qemu_cmd_done) struct qemu_cmd c = { .vmdk_fd = -1 };
 
 	if (l->n_extents == 0 || !l->qemu || !l->machine || !l->accel || (!l->cmdline && !launch_incoming(l)))
-		return err_set(err, VIAL_E_INVALID,
-			       "launch description lacks a program, a machine, a root disk or a command line");
+		return err_set(
+			err, VIAL_E_INVALID,
+			"launch description lacks a program, a machine, a root disk or a command line");
 	if (launch_fd(l, LAUNCH_FD_EXTENT, l->n_extents - 1) < 0 || launch_fd(l, LAUNCH_FD_UPPER, 0) < 0 ||
 	    launch_fd(l, LAUNCH_FD_UPPER_BASE, 0) < 0)
 		return err_set(err, VIAL_E_INVALID, "launch description lacks a disk's descriptor");

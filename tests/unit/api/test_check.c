@@ -84,7 +84,7 @@ static void test_no_size(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_none),  cmocka_unit_test(test_same),    cmocka_unit_test(test_smaller),
+		cmocka_unit_test(test_none),   cmocka_unit_test(test_same),    cmocka_unit_test(test_smaller),
 		cmocka_unit_test(test_larger), cmocka_unit_test(test_no_size),
 	};
 

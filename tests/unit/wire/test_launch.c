@@ -183,9 +183,9 @@ static void test_exact_lengths(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_every_truncation),
-		cmocka_unit_test(test_version),	     cmocka_unit_test(test_unknown_tag_is_skipped),
-		cmocka_unit_test(test_counts),	     cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_every_truncation),
+		cmocka_unit_test(test_version),	      cmocka_unit_test(test_unknown_tag_is_skipped),
+		cmocka_unit_test(test_counts),	      cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_exact_lengths),
 	};
 
