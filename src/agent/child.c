@@ -105,10 +105,10 @@ int child_find_program(const char *name, const char *path, char **ret)
 	for (;;) {
 		_cleanup_free_ char *file = NULL;
 		size_t len = strcspn(path, ":");
-		if (asprintf(&file, "%.*s%s%s", (int)len, path, len ? "/" : "./", name) < 0) {
-			file = NULL;
+		file = malloc(len + strlen(name) + sizeof("./"));
+		if (!file)
 			return -ENOMEM;
-		}
+		strcpy(stpcpy(mempcpy(file, path, len), len ? "/" : "./"), name);
 		int r = check_program(file);
 		if (r == 0) {
 			*ret = take_ptr(file);
@@ -124,7 +124,14 @@ int child_find_program(const char *name, const char *path, char **ret)
 
 static void default_env(const struct child_spec *s, const char *name, const char *value)
 {
-	if (!strv_getenv(s->env, name) && strv_addf(s->env, "%s=%s", name, value) < 0)
+	_cleanup_free_ char *line = NULL;
+
+	if (strv_getenv(s->env, name))
+		return;
+	line = malloc(strlen(name) + strlen(value) + 2);
+	if (line)
+		strcpy(stpcpy(stpcpy(line, name), "="), value);
+	if (!line || strv_add(s->env, line) < 0)
 		fail(s, AGENT_FAIL_NO_MEMORY, ENOMEM, "environment");
 }
 

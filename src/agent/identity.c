@@ -191,12 +191,15 @@ static void warn_file(const char *name, int neg_errno)
 		log_warn("/etc/%s: %s", name, strerror(-neg_errno));
 }
 
+/* Cutting a file costs more than writing one: only where something would be left behind. */
 static void set_file(struct identity *id, enum identity_file which, const char *text)
 {
 	size_t n = strlen(text);
 
-	if (ftruncate(id->files[which], 0) < 0 || pwrite(id->files[which], text, n, 0) != (ssize_t)n)
+	if (pwrite(id->files[which], text, n, 0) != (ssize_t)n ||
+	    (n < id->sizes[which] && ftruncate(id->files[which], (off_t)n) < 0))
 		warn_file(file_names[which], -errno);
+	id->sizes[which] = n;
 }
 
 /* A plain file to bind over; one is made where there is none. */
@@ -224,19 +227,21 @@ static void bind_files(struct identity *id, int etc)
 	id->bound = true;
 }
 
+/* No printf: on a machine just restored under an emulator it is some hundred blocks of code to translate. */
 static void set_texts(struct identity *id)
 {
-	char text[512];
+	char text[512], *end;
 
-	snprintf(text, sizeof(text), "%s\n", id->hostname[0] ? id->hostname : "localhost");
+	end = stpcpy(text, id->hostname[0] ? id->hostname : "localhost");
+	strcpy(end, "\n");
 	set_file(id, ID_HOSTNAME, text);
-	snprintf(text, sizeof(text),
-		 "127.0.0.1\tlocalhost\n"
-		 "::1\tlocalhost ip6-localhost ip6-loopback\n"
-		 "%s%s%s",
-		 id->hostname[0] ? "127.0.1.1\t" : "", id->hostname, id->hostname[0] ? "\n" : "");
+	end = stpcpy(text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+	if (id->hostname[0])
+		strcpy(stpcpy(stpcpy(end, "127.0.1.1\t"), id->hostname), "\n");
 	set_file(id, ID_HOSTS, text);
-	snprintf(text, sizeof(text), "%s%s", id->machine_id, id->machine_id[0] ? "\n" : "");
+	end = stpcpy(text, id->machine_id);
+	if (id->machine_id[0])
+		strcpy(end, "\n");
 	set_file(id, ID_MACHINE_ID, text);
 }
 

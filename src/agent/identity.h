@@ -17,12 +17,14 @@ enum identity_file { ID_HOSTNAME, ID_HOSTS, ID_MACHINE_ID, ID_FILES };
 
 /**
  * struct identity - the state of this machine's identity
+ * @sizes:	of what was last written to @files
  * @files:	in memory; bound over the files of the same names in the guest's /etc
  * @urandom:	/dev/urandom, opened before any root that could replace it
  */
 struct identity {
 	int urandom;
 	int files[ID_FILES];
+	size_t sizes[ID_FILES];
 	bool bound;
 	char hostname[IDENTITY_HOSTNAME_MAX + 1];
 	char machine_id[IDENTITY_MACHINE_ID + 1];

@@ -32,6 +32,8 @@ static void finish(struct power *p, const struct vial_err *err)
 	void *user = p->user;
 
 	loop_timer_set(p->timer, 0);
+	loop_src_free(p->events);
+	p->events = NULL;
 	p->done = NULL;
 	p->user = NULL;
 	if (done)
@@ -47,7 +49,7 @@ static void look(struct agent *a)
 	if (!p->done)
 		return;
 	if ((!p->frozen || cgroups_is_frozen(a->cgroups)) && cmds_settled(a->cmds) &&
-	    a->transport->idle(a->transport)) {
+	    warm_has_begun(&a->warm) && a->transport->idle(a->transport)) {
 		finish(p, &err);
 		return;
 	}
@@ -90,9 +92,7 @@ int power_init(struct agent *a)
 
 	if (r == 0)
 		r = loop_add_timer(a->loop, on_off, a, &a->power.off);
-	if (r < 0)
-		return r;
-	return loop_add_fd(a->loop, cgroups_events_fd(a->cgroups), EPOLLPRI, on_events, a, &a->power.events);
+	return r;
 }
 
 int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_err *err)
@@ -117,6 +117,10 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 		cmds_hold(a->cmds, false);
 		return err_sys(err, r, "freeze commands");
 	}
+	/* Watched no longer than this: the end of each command would wake us otherwise. The timer looks, too. */
+	if (p->frozen &&
+	    loop_add_fd(a->loop, cgroups_events_fd(a->cgroups), EPOLLPRI, on_events, a, &p->events) < 0)
+		p->events = NULL;
 	p->done = done;
 	p->user = user;
 	p->deadline_ns = clock_mono_ns() + QUIESCE_MAX_MS * NS_PER_MS;
