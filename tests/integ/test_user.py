@@ -90,11 +90,12 @@ def test_home_with_spaces_and_longer_than_a_socket_address(fresh):
 
 
 def test_home_is_private(vial):
-    """Nobody else gets in. As root each box's own uid works in boxes/, by a descriptor: that one is open, but sticky."""
+    """Nobody else gets in. As root each box's own uid works in boxes/, by a descriptor: that one is open, but sticky,
+    and cannot be listed."""
     assert vial.home.stat().st_mode & 0o077 == 0
     for p in vial.home.iterdir():
         if os.getuid() == 0 and p.name == "boxes":
-            assert p.stat().st_mode & 0o7777 == 0o1777
+            assert p.stat().st_mode & 0o7777 == 0o1733
         else:
             assert p.stat().st_mode & 0o077 == 0, p
 

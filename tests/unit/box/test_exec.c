@@ -42,6 +42,7 @@ static int setup(void **state)
 	r->home.boxes_fd = open(r->name, O_RDONLY | O_DIRECTORY);
 	r->box.home = &r->home;
 	r->box.started = true;
+	r->box.launcher.pid = getpid(); /* some monitor */
 	memset(r->box.id, 'b', 32);
 	assert_int_equal(spec_new(&r->box.spec, NULL), 0);
 	assert_int_equal(mkdirat(r->home.boxes_fd, r->box.id, 0700), 0);
@@ -312,10 +313,13 @@ static void test_no_box(void **state)
 
 	r->box.started = false;
 	assert_int_equal(exec_start(&r->box, &o, &x, NULL), VIAL_E_STATE);
+	r->box.launcher.pid = 0;
 	r->box.started = true;
+	assert_int_equal(exec_start(&r->box, &o, &x, NULL), VIAL_E_STATE);
+	r->box.launcher.pid = getpid();
 	fd_close(&r->listen);
-	assert_true(exec_start(&r->box, &o, &x, &r->err) < 0);
-	assert_non_null(strstr(r->err.msg, "reach the box's monitor"));
+	assert_int_equal(exec_start(&r->box, &o, &x, &r->err), VIAL_E_ENGINE);
+	assert_non_null(strstr(r->err.msg, "the box has ended"));
 	const char *const bad[] = { "NOEQUALS", NULL };
 	o.env = bad;
 	assert_int_equal(exec_start(&r->box, &o, &x, NULL), VIAL_E_INVALID);

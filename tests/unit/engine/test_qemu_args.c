@@ -147,8 +147,7 @@ static void test_disks(void **state _unused_)
 	struct launch l = launch_of(LAUNCH_RESTORE, 1);
 
 	assert_int_equal(qemu_args(&l, &c, NULL), 0);
-	json_t *root = disk(&c, "root"), *upper = disk(&c, "upper");
-	json_t *base = json_object_get(upper, "backing");
+	json_t *root = disk(&c, "root"), *upper = disk(&c, "upper"), *base = disk(&c, "base");
 	assert_true(read_only(root));
 	assert_true(read_only(json_object_get(root, "file")));
 	assert_int_equal(fd_behind(&c, root), launch_fd(&l, LAUNCH_FD_EXTENT, 0));
@@ -159,8 +158,10 @@ static void test_disks(void **state _unused_)
 	assert_true(read_only(base));
 	assert_true(read_only(json_object_get(base, "file")));
 	assert_int_equal(fd_behind(&c, base), launch_fd(&l, LAUNCH_FD_UPPER_BASE, 0));
+	assert_string_equal(json_string_value(json_object_get(upper, "backing")), "base");
 	json_decref(root);
 	json_decref(upper);
+	json_decref(base);
 }
 
 static void test_middle_of_a_template(void **state _unused_)
@@ -170,8 +171,9 @@ static void test_middle_of_a_template(void **state _unused_)
 
 	l.roles[l.n_roles++] = LAUNCH_FD_UPPER_MID;
 	assert_int_equal(qemu_args(&l, &c, NULL), 0);
-	json_t *upper = disk(&c, "upper"), *mid = json_object_get(upper, "backing");
-	json_t *base = json_object_get(mid, "backing");
+	json_t *upper = disk(&c, "upper"), *mid = disk(&c, "mid"), *base = disk(&c, "base");
+	assert_string_equal(json_string_value(json_object_get(upper, "backing")), "mid");
+	assert_string_equal(json_string_value(json_object_get(mid, "backing")), "base");
 	assert_string_equal(json_string_value(json_object_get(mid, "driver")), "qcow2");
 	assert_true(read_only(mid));
 	assert_true(read_only(json_object_get(mid, "file")));
@@ -179,6 +181,8 @@ static void test_middle_of_a_template(void **state _unused_)
 	assert_true(read_only(base));
 	assert_int_equal(fd_behind(&c, base), launch_fd(&l, LAUNCH_FD_UPPER_BASE, 0));
 	json_decref(upper);
+	json_decref(mid);
+	json_decref(base);
 }
 
 /* Several extents: a VMDK descriptor that names them in order with their sectors, in a descriptor nobody writes. */
@@ -221,7 +225,8 @@ static void test_most_extents(void **state _unused_)
 
 	l.roles[l.n_roles++] = LAUNCH_FD_UPPER_MID;
 	assert_int_equal(qemu_args(&l, &c, NULL), 0);
-	assert_int_equal(c.n_fds, ARRAY_SIZE(c.fds)); /* and it has room for them */
+	assert_int_equal(c.n_fds, LAUNCH_EXTENTS_MAX + 4);
+	assert_true(c.n_fds <= ARRAY_SIZE(c.fds));
 }
 
 static void test_kvm(void **state _unused_)
