@@ -15,6 +15,7 @@ struct cmds {
 	struct cmd *list;
 	size_t n;
 	bool held;
+	bool busy; /* commands have ended here since the machine was made or restored */
 	int signal_fd;
 	struct loop_src *signal_src;
 	struct loop_src *idle; /* armed when something is to be tidied */

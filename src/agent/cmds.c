@@ -15,7 +15,7 @@
  * Reentrance: callbacks of streams run inside stream code, so nothing is freed there; they arm the
  * tick, a timer that fires at the end of the same turn of the loop, and that ends what is over.
  *
- * Tidying: what nobody waits for is done TIDY_MS after the last end of a command: freeing it, which removes its control
+ * Tidying: what nobody waits for is done TIDY_MS after the end of the first command, at once after the others': freeing it, which removes its control
  * group, and making the next zygote (zygote.c). A box that runs one command and ends never pays for it.
  *
  * Reaping: PID 1 inherits every orphan. One turn reaps REAP_BATCH of them at most, so that a fork bomb
@@ -237,7 +237,9 @@ static bool is_over(const struct cmd *c)
 
 static void tidy_soon(struct cmds *cs)
 {
-	loop_timer_set(cs->idle, clock_mono_ns() + TIDY_MS * NS_PER_MS);
+	uint64_t wait_ms = cs->busy ? 0 : TIDY_MS;
+
+	loop_timer_set(cs->idle, clock_mono_ns() + wait_ms * NS_PER_MS);
 }
 
 static void end_over(struct cmds *cs)
@@ -253,6 +255,7 @@ static void end_over(struct cmds *cs)
 		c->ev = NULL;
 		loop_timer_set(c->timeout, 0);
 		tidy_soon(cs);
+		cs->busy = true;
 		if (ev)
 			ev->ended(user);
 	}
@@ -393,6 +396,7 @@ void cmds_pump(struct cmds *cs)
 void cmds_hold(struct cmds *cs, bool on)
 {
 	cs->held = on;
+	cs->busy = cs->busy && !on; /* what is saved now begins anew as a box */
 	if (!on)
 		cmds_pump(cs);
 }
