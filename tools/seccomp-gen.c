@@ -40,6 +40,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -76,6 +77,7 @@ static const struct rule rules[] = {
 	{ "self", 0, LOW32, FILTER_PID },
 	{ "zero", 0, LOW32, 0 },
 	{ "noexec", 2, PROT_EXEC, 0 },
+	{ "unix", 0, LOW32, AF_UNIX },
 	{ "thread", 0, CLONE_THREAD | NS_FLAGS, CLONE_THREAD },
 	{ "rdonly1", 1, WRITE_FLAGS, 0 },
 	{ "rdonly2", 2, WRITE_FLAGS, 0 },

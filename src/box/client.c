@@ -30,7 +30,7 @@ static void client_free(struct client *c)
 	struct monitor *m = c->m;
 
 	if (c->conn)
-		link_abort(m->link, c->conn);
+		transport_abort(m->transport, c->conn);
 	if (c->prev)
 		c->prev->next = c->next;
 	else
@@ -83,7 +83,7 @@ static bool client_error(struct client *c, int code, int sys_errno, const char *
 	client_put(c, &m);
 	c->ending = true;
 	if (c->conn)
-		link_abort(c->m->link, c->conn);
+		transport_abort(c->m->transport, c->conn);
 	c->conn = 0;
 	return client_flush(c);
 }
@@ -100,7 +100,7 @@ static bool to_agent(struct client *c, const struct agent_host_msg *msg)
 	int r = agent_host_msg_put(&frame, msg);
 
 	if (r == 0)
-		r = link_send(c->m->link, c->conn, frame.data, frame.len);
+		r = transport_send(c->m->transport, c->conn, frame.data, frame.len);
 	if (r == -E2BIG || r == -EFBIG)
 		return client_error_str(c, VIAL_E_CMD_TOO_LONG, "argument list too long (16 MiB at most)");
 	if (r == -EPIPE)
@@ -120,7 +120,7 @@ static bool start_command(struct client *c)
 	if (r < 0)
 		return client_error_str(c, r == -E2BIG ? VIAL_E_CMD_TOO_LONG : VIAL_E_PROTOCOL,
 					r == -E2BIG ? "argument list too long" : "malformed exec request");
-	r = link_open(c->m->link, false, &c->conn);
+	r = transport_open(c->m->transport, false, &c->conn);
 	if (r < 0) {
 		agent_host_msg_done(&msg);
 		return client_error_str(c, VIAL_E_LIMIT, "too many commands in this box at once");

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The agent's side of the monitor: link, control connection, the steps from a running machine to
+ * The agent's side of the monitor: transport, control connection, the steps from a running machine to
  * a box that takes commands.
  *
  * Theory of operation
  *
- * Steps: RESET is queued as soon as the machine is being started (the port takes it when the guest
- * opens it) -> HELLO -> control connection: hello, Refresh, Setup sent in one go, and the commands that wait
+ * Steps: the transport is ready (transport.h) -> control connection: hello, Refresh, Setup sent in one go, and the commands that wait
  * right behind them: the agent handles all of it in order, so no round trip is spent waiting.
  * Building a template: hello, Quiesce -> Done -> the engine saves. Preparing one with its root set up: identity,
  * Setup, Thaw, a first command to warm up, Quiesce -> Done -> the engine saves.
@@ -35,7 +34,7 @@ int guest_ask(struct monitor *m, const struct agent_host_msg *msg)
 			return -EBUSY;
 		m->asked[m->n_asked++] = msg->type;
 	}
-	return link_send(m->link, m->control, frame.data, frame.len);
+	return transport_send(m->transport, m->control, frame.data, frame.len);
 }
 
 void guest_fill_hello(struct agent_host_msg *msg)
@@ -90,7 +89,7 @@ static void warm_up(struct monitor *m)
 {
 	struct agent_host_msg hello = { .type = AGENT_HOST_HELLO }, msg = { .type = AGENT_HOST_EXEC };
 	_cleanup_buf_ struct buf out = { 0 };
-	int r = link_open(m->link, false, &m->warm);
+	int r = transport_open(m->transport, false, &m->warm);
 
 	guest_fill_hello(&hello);
 	r = r ?: strv_add(&msg.exec.argv, "/bin/sh");
@@ -101,7 +100,7 @@ static void warm_up(struct monitor *m)
 	msg.exec.timeout_ms = 10000;
 	r = r ?: agent_host_msg_put(&out, &hello);
 	r = r ?: agent_host_msg_put(&out, &msg);
-	r = r ?: link_send(m->link, m->warm, out.data, out.len);
+	r = r ?: transport_send(m->transport, m->warm, out.data, out.len);
 	agent_host_msg_done(&msg);
 	if (r < 0)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot warm the guest up: %s", strerror(-r));
@@ -116,10 +115,10 @@ static void quiesce(struct monitor *m)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
 }
 
-static void on_reset(void *owner)
+static void on_ready(void *owner)
 {
 	struct monitor *m = owner;
-	int r = link_open(m->link, true, &m->control);
+	int r = transport_open(m->transport, true, &m->control);
 
 	log_debug("agent is up");
 	m->state = MON_UP;
@@ -227,29 +226,24 @@ static void on_shut(void *owner, uint32_t conn)
 {
 	struct monitor *m = owner;
 
-	link_shut(m->link, conn);
+	transport_shut(m->transport, conn);
 	on_gone(owner, conn);
 }
 
-static void on_opened(void *owner _unused_, uint32_t conn _unused_)
+static void on_broken(void *owner)
 {
-	/* Only hosts open connections; the link refuses others. */
+	monitor_fail(owner, VIAL_E_PROTOCOL, "the guest's agent broke the link protocol");
 }
 
-static const struct link_ops link_callbacks = { on_opened, on_data, on_shut, on_gone, on_reset };
+static const struct transport_events transport_callbacks = { on_ready, on_data, on_shut, on_gone, on_broken };
 
 int guest_init(struct monitor *m, struct vial_err *err)
 {
-	uint8_t epoch[LINK_EPOCH_SIZE];
-	int r = link_new(LINK_HOST, &link_callbacks, m, &m->link);
+	int r;
 
-	if (r == 0 && getrandom(epoch, sizeof(epoch), 0) != sizeof(epoch))
-		r = -EIO;
-	r = r ?: link_reset(m->link, m->launch.reset_key, m->launch.next_key, epoch);
-	return r < 0 ? err_sys(err, r, "prepare the link to the guest") : 0;
-}
-
-int guest_feed(struct monitor *m, const void *p, size_t n)
-{
-	return link_feed(m->link, p, n);
+	if (m->ops->connect)
+		r = transport_vsock_new(launch_incoming(&m->launch), &transport_callbacks, m, &m->transport);
+	else
+		r = transport_link_new(&m->launch, &transport_callbacks, m, &m->transport);
+	return r < 0 ? err_sys(err, r, "prepare the way to the guest's agent") : 0;
 }

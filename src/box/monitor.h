@@ -9,11 +9,11 @@
 #include "base/loop.h"
 #include "base/outq.h"
 #include "base/str.h"
+#include "box/transport.h"
 #include "engine/engine.h"
 #include "wire/agent_msg.h"
 #include "wire/frame.h"
 #include "wire/launch.h"
-#include "wire/link.h"
 #include "wire/mon.h"
 
 #define MON_CLIENTS_MAX	    512
@@ -30,7 +30,7 @@ struct monitor;
 
 /**
  * struct client - a connection that runs one command
- * @conn:	connection of the link, 0 before the agent is up
+ * @conn:	connection of the transport, 0 before the agent is up
  * @request:	the MON_EXEC body, kept until the agent is up
  * @granted:	bytes of stdout [1] and stderr [2] the client allows and the guest has not sent
  * @stdin_room:	bytes of stdin the agent allows and the client has not sent
@@ -59,11 +59,11 @@ struct monitor {
 	enum mon_state state;
 	const struct engine_ops *ops;
 	struct engine *engine;
-	struct link *link;
-	struct loop_src *agent_src, *console_src, *lifeline_src, *client_src, *listen_src, *timer;
+	struct transport *transport;
+	struct loop_src *console_src, *lifeline_src, *client_src, *listen_src, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
-	uint32_t control; /* link connection, 0 before the first HELLO */
+	uint32_t control; /* connection, 0 before the transport is ready */
 	struct frame_in control_in;
 	uint32_t warm;		       /* connection of the warm-up command, 0 */
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
@@ -86,9 +86,8 @@ void monitor_fail(struct monitor *m, int code, const char *fmt, ...) _printf_(3,
 void monitor_ready(struct monitor *m);
 void monitor_flush_agent(struct monitor *m);
 
-/* guest.c: the link to the agent and its control connection */
+/* guest.c: the way to the agent and its control connection */
 int guest_init(struct monitor *m, struct vial_err *err);
-int guest_feed(struct monitor *m, const void *p, size_t n);
 int guest_ask(struct monitor *m, const struct agent_host_msg *msg);
 void guest_fill_hello(struct agent_host_msg *msg);
 
