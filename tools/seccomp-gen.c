@@ -77,7 +77,8 @@ static const struct rule rules[] = {
 	{ "self", 0, LOW32, FILTER_PID },
 	{ "zero", 0, LOW32, 0 },
 	{ "noexec", 2, PROT_EXEC, 0 },
-	{ "unix", 0, LOW32, AF_UNIX },
+	/* socketpair: a datagram socket could send to any that has a name */
+	{ "stream", 1, LOW32, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC },
 	{ "thread", 0, CLONE_THREAD | NS_FLAGS, CLONE_THREAD },
 	{ "rdonly1", 1, WRITE_FLAGS, 0 },
 	{ "rdonly2", 2, WRITE_FLAGS, 0 },

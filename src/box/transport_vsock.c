@@ -11,7 +11,7 @@
  * shut it, or refused it), an error, or our abort: each closes it, which ends it for the guest, too.
  * Who is trusted: whoever has the far end is not. It can send bytes, or end.
  *
- * #syscalls:monitor socketpair=unix
+ * #syscalls:monitor socketpair=stream
  */
 #include <errno.h>
 #include <stdlib.h>
