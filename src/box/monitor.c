@@ -300,7 +300,9 @@ static void on_running(void *data)
 	monitor_flush_agent(m);
 }
 
-static const struct engine_events engine_callbacks = { on_running, on_saved, on_exited };
+static const struct engine_events engine_callbacks = { .running = on_running,
+						       .saved = on_saved,
+						       .exited = on_exited };
 
 int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_err *err)
 {

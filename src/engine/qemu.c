@@ -501,4 +501,5 @@ const struct engine_ops engine_qemu = {
 	.save_template = qemu_save_template,
 	.kill = qemu_kill,
 	.free = qemu_free,
+	.form = ENGINE_FORM_STREAM,
 };

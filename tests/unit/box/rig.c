@@ -53,8 +53,15 @@ static void fake_free(struct engine *e)
 	free(e);
 }
 
-static const struct engine_ops fake_engine = { "fake",	  fake_start, fake_agent_fd, fake_console_fd,
-					       fake_save, fake_kill,  fake_free };
+static const struct engine_ops fake_engine = {
+	.name = "fake",
+	.start = fake_start,
+	.agent_fd = fake_agent_fd,
+	.console_fd = fake_console_fd,
+	.save_template = fake_save,
+	.kill = fake_kill,
+	.free = fake_free,
+};
 
 /* ---- the agent ---- */
 
