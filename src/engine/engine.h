@@ -8,6 +8,7 @@
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/attr.h"
@@ -47,7 +48,7 @@ struct engine_snapshot {
  * @paused:	no vCPU executes any more
  * @resumed:	after resume(): they do again
  * @snapshotted: snapshot() is through and the machine goes on as before it (running, or paused). @why is NULL, or one
- *		line; then what was written is worthless and the disk may or may not have been switched. @pause_ns: how long no
+ *		line; then what was written is worthless. @switched: the box goes on in the new upper. @pause_ns: how long no
  *		vCPU ran
  * @exited:	the machine is gone; @why is NULL after a clean power-off, or one line. The last event
  */
@@ -56,7 +57,7 @@ struct engine_events {
 	void (*saved)(void *data, const char *why);
 	void (*paused)(void *data);
 	void (*resumed)(void *data);
-	void (*snapshotted)(void *data, const char *why, uint64_t pause_ns);
+	void (*snapshotted)(void *data, const char *why, bool switched, uint64_t pause_ns);
 	void (*exited)(void *data, const char *why);
 };
 

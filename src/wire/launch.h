@@ -17,7 +17,7 @@
 #define LAUNCH_VERSION	   1
 #define LAUNCH_FD_BLOB	   3 /* the description itself */
 #define LAUNCH_FD_FIRST	   4 /* descriptor of roles[0], then counting up */
-#define LAUNCH_FDS_MAX	   160
+#define LAUNCH_FDS_MAX	   192
 #define LAUNCH_EXTENTS_MAX 128
 #define LAUNCH_UPPERS_MAX  16 /* LAUNCH_FD_UPPER_MID: each snapshot and fork of a box adds one */
 
@@ -63,6 +63,7 @@ enum launch_role {
  * @reset_key:	the guest's current reset key; @next_key: given to it now
  * @extent_bytes: length of each root extent, @n_extents of them
  * @upper_bytes: virtual size of the upper disk
+ * @untrusted:	the state resumed came from elsewhere
  * @rooted:	the template resumed has its root set up already
  * @without:	JAIL_NO_* bits to pretend missing: tests
  * @roles:	@n_roles descriptor roles, LAUNCH_FD_FIRST + index
@@ -90,6 +91,7 @@ struct launch {
 	uint32_t without;
 	uint32_t log_level;
 	uint32_t rooted;
+	uint32_t untrusted;
 	uint32_t roles[LAUNCH_FDS_MAX];
 	size_t n_roles;
 };
