@@ -38,6 +38,9 @@ static void client_free(struct client *c)
 	if (c->next)
 		c->next->prev = c->prev;
 	m->n_clients--;
+	control_client_gone(m, c);
+	for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++)
+		fd_close(&c->fds[i]);
 	loop_src_free(c->src);
 	fd_close(&c->fd);
 	frame_in_done(&c->in);
@@ -93,6 +96,13 @@ static bool client_error_str(struct client *c, int code, const char *text)
 	return client_error(c, code, 0, text, strlen(text));
 }
 
+void client_tell(struct client *c, const struct mon_msg *msg, bool last)
+{
+	client_put(c, msg);
+	c->ending = c->ending || last;
+	(void)client_flush(c);
+}
+
 /* Sends one message to the agent on the client's connection. False if the client was freed. */
 static bool to_agent(struct client *c, const struct agent_host_msg *msg)
 {
@@ -138,10 +148,17 @@ static bool start_command(struct client *c)
 
 static bool client_process(struct client *c);
 
+static bool can_start(const struct monitor *m)
+{
+	return m->control && !m->held;
+}
+
 void clients_start_pending(struct monitor *m)
 {
 	struct client *c = m->clients, *prev;
 
+	if (!can_start(m))
+		return;
 	/* The list has the newest first; commands start in the order in which their clients came. */
 	while (c && c->next)
 		c = c->next;
@@ -159,7 +176,7 @@ void clients_fail_all(struct monitor *m)
 	for (struct client *c = m->clients; c; c = next) {
 		next = c->next;
 		c->conn = 0;
-		if (!c->ending && c->requested)
+		if (!c->ending && (c->requested || c->control || c == m->control_op.client))
 			(void)client_error_str(c, m->why_code, m->why);
 	}
 }
@@ -182,7 +199,7 @@ static bool on_exec(struct client *c, struct slice body)
 	if (c->m->state >= MON_ENDING)
 		return client_error_str(c, c->m->why_code ? c->m->why_code : VIAL_E_STATE,
 					c->m->why[0] ? c->m->why : "the box is stopping");
-	return c->m->control ? start_command(c) : true;
+	return can_start(c->m) ? start_command(c) : true;
 }
 
 static bool on_credit(struct client *c, const struct agent_credit *credit)
@@ -207,6 +224,23 @@ static bool on_stdin(struct client *c, struct slice body)
 	return to_agent(c, &msg);
 }
 
+/* What concerns the whole box: control.c. The connection is for this alone. */
+static bool on_control(struct client *c, const struct mon_msg *m)
+{
+	if (c->requested || c->control || c->m->control_op.client == c)
+		return client_error_str(c, VIAL_E_PROTOCOL, "second request on a connection");
+	if (m->type == MON_SNAPSHOT && c->fds[MON_SNAPSHOT_FDS - 1] < 0)
+		return client_error_str(c, VIAL_E_PROTOCOL, "a snapshot without its descriptors");
+	if (c->m->state >= MON_ENDING)
+		return client_error_str(c, VIAL_E_STATE, "the box is stopping");
+	c->control = m->type;
+	if (m->type == MON_UPDATE) {
+		c->update_cpus = m->update.cpus;
+		c->update_memory = m->update.memory;
+	}
+	return true;
+}
+
 /* One message of a client. False if it was freed. */
 static bool client_msg(struct client *c, const struct mon_msg *m)
 {
@@ -218,6 +252,8 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 		client_put(c, &(struct mon_msg){ .type = MON_DONE });
 		return client_flush(c);
 	}
+	if (m->type >= MON_PAUSE && m->type <= MON_SNAPSHOT)
+		return on_control(c, m);
 	if (!c->requested)
 		return client_error_str(c, VIAL_E_PROTOCOL, "message before the exec request");
 	if (!c->conn)
@@ -263,17 +299,36 @@ static bool client_process(struct client *c)
 	return r < 0 ? client_error_str(c, VIAL_E_PROTOCOL, "malformed message") : true;
 }
 
+/* Descriptors come only with a snapshot, all at once. Takes all of @fds; false: they are wrong, and closed. */
+static bool take_fds(struct client *c, const int *fds, size_t n)
+{
+	bool good = n == 0 || (n == MON_SNAPSHOT_FDS && c->fds[0] < 0 && !c->requested && !c->control);
+
+	for (size_t i = 0; i < n; i++) {
+		if (good)
+			c->fds[i] = fds[i];
+		else
+			close(fds[i]);
+	}
+	return good;
+}
+
 static bool client_read(struct client *c)
 {
 	static uint8_t chunk[KIB(64)]; /* one thread; contents do not outlive the call */
 
-	ssize_t got = recv(c->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+	int fds[FD_PASS_MAX];
+	size_t n_fds = 0;
+	ssize_t got = fd_recv(c->fd, chunk, sizeof(chunk), fds, &n_fds); /* the socket does not block */
+
+	if (got == -EAGAIN || got == -EINTR)
 		return true;
 	if (got <= 0) {
 		client_free(c);
 		return false;
 	}
+	if (!take_fds(c, fds, n_fds))
+		return client_error_str(c, VIAL_E_PROTOCOL, "descriptors that nobody asked for");
 	if (frame_in_push(&c->in, chunk, (size_t)got) < 0)
 		return client_error_str(c, VIAL_E_PROTOCOL, "malformed message");
 	return client_process(c);
@@ -290,6 +345,8 @@ static void on_client(struct loop_src *src _unused_, uint32_t events, void *data
 		(void)client_read(c);
 	else if (events & (EPOLLHUP | EPOLLERR))
 		client_free(c);
+	/* Not from within: an answer at once may free the client. */
+	control_request(m);
 	monitor_flush_agent(m);
 }
 
@@ -304,6 +361,8 @@ void clients_accept(struct monitor *m, int listen_fd)
 	if (!c || loop_add_fd(m->loop, fd, EPOLLIN, on_client, c, &c->src) < 0)
 		return;
 	c->m = m;
+	for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++)
+		c->fds[i] = -1;
 	c->fd = take_fd(fd);
 	c->in.max = FRAME_MAX_EXEC;
 	c->out.buf.limit = MON_OUT_MAX;

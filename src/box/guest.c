@@ -52,28 +52,34 @@ static int send_hello(struct monitor *m)
 	return guest_ask(m, &msg);
 }
 
-static int send_identity(struct monitor *m)
+int guest_refresh(struct monitor *m)
 {
 	struct agent_host_msg refresh = { .type = AGENT_HOST_REFRESH };
-	struct agent_host_msg setup = { .type = AGENT_HOST_SETUP };
-	struct agent_host_msg thaw = { .type = AGENT_HOST_THAW };
 	uint8_t entropy[64];
 
 	if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
 		return -EIO;
-	refresh.refresh.generation = 1;
+	refresh.refresh.generation = ++m->generation;
 	refresh.refresh.entropy = (struct slice){ entropy, sizeof(entropy) };
 	refresh.refresh.wall_ns = clock_wall_ns();
 	refresh.refresh.hostname = slice_str(m->launch.hostname);
 	refresh.refresh.machine_id = slice_str(m->launch.id);
 	refresh.refresh.memory_max = m->launch.memory_max;
 	refresh.refresh.cpus = m->launch.cpus;
+	return guest_ask(m, &refresh);
+}
+
+static int send_identity(struct monitor *m)
+{
+	struct agent_host_msg setup = { .type = AGENT_HOST_SETUP };
+	struct agent_host_msg thaw = { .type = AGENT_HOST_THAW };
+
 	setup.setup.root_serial = slice_str(LAYOUT_ROOT_SERIAL);
 	setup.setup.root_fstype = slice_str(m->launch.fstype);
 	setup.setup.upper_serial = slice_str(LAYOUT_UPPER_SERIAL);
 	if (m->launch.console_shell)
 		setup.setup.console_shell = slice_str(m->launch.console_shell);
-	int r = guest_ask(m, &refresh);
+	int r = guest_refresh(m);
 	if (r == 0 && !m->launch.rooted)
 		r = guest_ask(m, &setup);
 	if (r == 0 && launch_incoming(&m->launch))
@@ -146,7 +152,9 @@ static void on_done(struct monitor *m)
 	enum agent_host_type what = m->asked[0];
 	memmove(m->asked, m->asked + 1, --m->n_asked * sizeof(m->asked[0]));
 	log_debug("agent done with request %d", what);
-	if (m->launch.mode == LAUNCH_PREPARE && what == AGENT_HOST_THAW)
+	if (m->state >= MON_READY)
+		control_agent_done(m, what);
+	else if (m->launch.mode == LAUNCH_PREPARE && what == AGENT_HOST_THAW)
 		warm_up(m);
 	else if (what == (launch_incoming(&m->launch) ? AGENT_HOST_THAW : AGENT_HOST_SETUP))
 		monitor_ready(m);
@@ -168,6 +176,11 @@ static void control_msg(struct monitor *m, const struct agent_guest_msg *g)
 		size_t what = m->n_asked ? m->asked[0] : 0;
 		const char *name =
 			what < ARRAY_SIZE(names) && names[what] ? names[what] : "do what was asked";
+		if (m->n_asked && m->state == MON_READY) {
+			memmove(m->asked, m->asked + 1, --m->n_asked * sizeof(m->asked[0]));
+			if (control_agent_failed(m, (enum agent_host_type)what, g->failed.message))
+				break;
+		}
 		monitor_fail(m, g->failed.kind == AGENT_FAIL_ROOT ? VIAL_E_UNSUPPORTED : VIAL_E_ENGINE,
 			     "the guest could not %s: %.*s", name, (int)g->failed.message.n,
 			     (const char *)g->failed.message.p);

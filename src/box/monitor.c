@@ -71,6 +71,7 @@ void monitor_ready(struct monitor *m)
 		m->state = MON_READY;
 	loop_timer_set(m->timer, 0);
 	lifeline_put(m, &(struct mon_msg){ .type = MON_STARTED });
+	control_request(m);
 }
 
 void monitor_flush_agent(struct monitor *m)
@@ -178,9 +179,11 @@ static void on_timeout(struct loop_src *src _unused_, void *data)
 static void stop_box(struct monitor *m, uint32_t timeout_ms)
 {
 	struct agent_host_msg off = { .type = AGENT_HOST_POWER_OFF };
-	bool asked = m->state == MON_READY && guest_ask(m, &off) == 0;
+	bool asked = m->state == MON_READY && control_can_ask(m) && guest_ask(m, &off) == 0;
 
 	m->state = MON_ENDING;
+	if (asked && m->paused)
+		asked = m->ops->resume(m->engine, NULL) == 0;
 	if (!asked || timeout_ms == 0)
 		m->ops->kill(m->engine);
 	else
@@ -273,13 +276,20 @@ static void on_agent_listens(void *data)
 	transport_heard(m->transport);
 }
 
-static const struct engine_events engine_callbacks = { on_running, on_saved, on_exited, on_agent_listens };
+static const struct engine_events engine_callbacks = { .running = on_running,
+						       .saved = on_saved,
+						       .paused = control_paused,
+						       .resumed = control_resumed,
+						       .snapshotted = control_snapshotted,
+						       .exited = on_exited,
+						       .agent_listens = on_agent_listens };
 
 int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_err *err)
 {
 	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
 	int r = loop_new(&m->loop);
 
+	r = r ?: control_init(m);
 	m->console.limit = MON_CONSOLE_MAX + KIB(2);
 	m->lifeline_in.max = LIFELINE_MAX;
 	if (r < 0)
@@ -322,6 +332,7 @@ void monitor_done(struct monitor *m)
 	m->engine = NULL;
 	remove_box(m);
 	clients_free_all(m);
+	control_done(m);
 	transport_free(m->transport);
 	loop_free(m->loop); /* with all its sources */
 	frame_in_done(&m->lifeline_in);

@@ -33,7 +33,7 @@ static const struct {
 	{ U64, offsetof(struct launch, upper_bytes) },	 { STR, offsetof(struct launch, hostname) },
 	{ STR, offsetof(struct launch, console_shell) }, { U32, offsetof(struct launch, strict) },
 	{ U32, offsetof(struct launch, without) },	 { U32, offsetof(struct launch, log_level) },
-	{ U32, offsetof(struct launch, rooted) },
+	{ U32, offsetof(struct launch, rooted) },	 { U32, offsetof(struct launch, untrusted) },
 };
 
 #define LAUNCH_STR_MAX 4096

@@ -171,8 +171,8 @@ static void test_middle_of_a_template(void **state _unused_)
 
 	l.roles[l.n_roles++] = LAUNCH_FD_UPPER_MID;
 	assert_int_equal(qemu_args(&l, &c, NULL), 0);
-	json_t *upper = disk(&c, "upper"), *mid = disk(&c, "mid"), *base = disk(&c, "base");
-	assert_string_equal(json_string_value(json_object_get(upper, "backing")), "mid");
+	json_t *upper = disk(&c, "upper"), *mid = disk(&c, "mid0"), *base = disk(&c, "base");
+	assert_string_equal(json_string_value(json_object_get(upper, "backing")), "mid0");
 	assert_string_equal(json_string_value(json_object_get(mid, "backing")), "base");
 	assert_string_equal(json_string_value(json_object_get(mid, "driver")), "qcow2");
 	assert_true(read_only(mid));
