@@ -342,7 +342,7 @@ static char *text_of(struct slice s)
 
 static void run_request(const struct child_waiting *w, const uint8_t *p, size_t n)
 {
-	struct child_spec s = { .status_fd = w->status_fd, .init = true };
+	struct child_spec s = { .status_fd = w->status_fd };
 	struct agent_host_msg m;
 
 	if (agent_host_msg_decode(p, n, &m) < 0 || m.type != AGENT_HOST_EXEC)
@@ -357,6 +357,11 @@ static void run_request(const struct child_waiting *w, const uint8_t *p, size_t 
 		fail(&s, AGENT_FAIL_BAD_REQUEST, EINVAL, "working directory or user");
 	if (m.exec.want_stdin && dup2(w->stdio[0], 0) < 0)
 		fail(&s, AGENT_FAIL_OTHER, errno, "stdio");
+	if (m.exec.init) {
+		split_reaper(&s);
+		if (setsid() < 0)
+			fail(&s, AGENT_FAIL_OTHER, errno, "setsid");
+	}
 	become_program(&s);
 }
 
@@ -371,7 +376,6 @@ void child_wait(const struct child_waiting *w)
 		_exit(127);
 	close_others(w);
 	shed_pid1();
-	split_reaper(&s);
 	if (setsid() < 0)
 		_exit(127);
 	close(w->ready_fd);
