@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "agent/child.h"
+#include "agent/touch.h"
 #include "base/clock.h"
 #include "base/err.h"
 
@@ -108,8 +110,10 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 			return err_sys(err, r, "unbind the disks' driver");
 	}
 	cmds_hold(a->cmds, true);
-	cmds_tidy(a->cmds);
 	p->frozen = cmds_alive(a->cmds);
+	if (!p->frozen && a->root.ready)
+		touch_root(CHILD_DEFAULT_PATH);
+	cmds_tidy(a->cmds);
 	if (!p->frozen && a->root.ready)
 		warm_start(&a->warm);
 	r = p->frozen ? cgroups_freeze(a->cgroups, true) : 0;
