@@ -5,8 +5,9 @@
  *
  * Theory of operation
  *
- * Steps: the transport is ready (transport.h) -> control connection: hello, Refresh, Setup sent in one go, and the commands that wait
- * right behind them: the agent handles all of it in order, so no round trip is spent waiting.
+ * Steps: control connection, hello, Refresh and Setup are queued in one go, and commands right behind them: the agent
+ * handles all of it in order, so no round trip is spent waiting. For a machine that is resumed that is while it
+ * is being started; for one that boots, when its agent is there.
  * Building a template: hello, Quiesce -> Done -> the engine saves. Preparing one with its root set up: identity,
  * Setup, Thaw, a first command to warm up, Quiesce -> Done -> the engine saves.
  * Who is trusted: the guest is hostile. An answer that was not asked for ends the box.
@@ -121,23 +122,33 @@ static void quiesce(struct monitor *m)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
 }
 
+/* What every guest is asked first. */
+static int first_requests(struct monitor *m)
+{
+	struct agent_host_msg quiesce = { .type = AGENT_HOST_QUIESCE };
+	int r = transport_open(m->transport, true, &m->control);
+
+	m->control_in.max = FRAME_MAX;
+	r = r ?: send_hello(m);
+	if (m->launch.mode == LAUNCH_BUILD)
+		return r ?: guest_ask(m, &quiesce);
+	return r ?: send_identity(m);
+}
+
 static void on_ready(void *owner)
 {
 	struct monitor *m = owner;
-	int r = transport_open(m->transport, true, &m->control);
 
 	log_debug("agent is up");
 	m->state = MON_UP;
-	m->control_in.max = FRAME_MAX;
-	r = r ?: send_hello(m);
-	if (r == 0 && m->launch.mode == LAUNCH_BUILD)
-		quiesce(m);
-	else
-		r = r ?: send_identity(m);
+	if (launch_incoming(&m->launch))
+		return;
+	int r = first_requests(m);
 	if (r < 0) {
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
 		return;
 	}
+	m->held = false;
 	clients_start_pending(m);
 }
 
@@ -258,5 +269,9 @@ int guest_init(struct monitor *m, struct vial_err *err)
 		r = transport_vsock_new(launch_incoming(&m->launch), &transport_callbacks, m, &m->transport);
 	else
 		r = transport_link_new(&m->launch, &transport_callbacks, m, &m->transport);
+	/* A boot takes seconds, by which the clock that the guest is told would be late. */
+	m->held = !launch_incoming(&m->launch);
+	if (!m->held)
+		r = r ?: first_requests(m);
 	return r < 0 ? err_sys(err, r, "prepare the way to the guest's agent") : 0;
 }

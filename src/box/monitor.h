@@ -30,8 +30,8 @@ struct monitor;
 
 /**
  * struct client - a connection that runs one command
- * @conn:	connection of the transport, 0 before the agent is up
- * @request:	the MON_EXEC body, kept until the agent is up
+ * @conn:	connection of the transport, 0 before the command was started
+ * @request:	the MON_EXEC body of a command that waits, as long as the box is held
  * @granted:	bytes of stdout [1] and stderr [2] the client allows and the guest has not sent
  * @stdin_room:	bytes of stdin the agent allows and the client has not sent
  * @ending:	last message queued: close once it is written
@@ -74,7 +74,7 @@ struct control_op {
 
 /**
  * struct monitor - the box
- * @held:	from QUIESCE to THAW: no command is started
+ * @held:	from QUIESCE to THAW, and while a guest boots: no command is started
  * @quiesced:	the agent has said that nothing runs in the guest
  */
 struct monitor {
@@ -87,7 +87,7 @@ struct monitor {
 	struct loop_src *console_src, *lifeline_src, *client_src, *listen_src, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
-	uint32_t control; /* connection, 0 before the transport is ready */
+	uint32_t control; /* connection of the transport */
 	struct frame_in control_in;
 	uint32_t warm;		       /* connection of the warm-up command, 0 */
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
