@@ -75,6 +75,7 @@ static int make_cmdline(const struct vial_spec *spec, struct machine *m)
 	_cleanup_buf_ struct buf line = { .limit = 2000 }; /* COMMAND_LINE_SIZE of x86 is 2048 */
 
 	buf_puts(&line, LAYOUT_CMDLINE);
+	buf_puts(&line, m->t.host->engine == LAUNCH_KVM ? LAYOUT_CMDLINE_VMM : LAYOUT_CMDLINE_QEMU);
 	buf_puts(&line, strcmp(m->t.host->accel, "tcg") == 0 ? LAYOUT_CMDLINE_TCG : LAYOUT_CMDLINE_KVM);
 	for (size_t i = 0; i < spec->boot_arg.n; i++)
 		buf_printf(&line, " %s", spec->boot_arg.v[i]);

@@ -97,6 +97,7 @@ struct engine_ops {
 	void (*free)(struct engine *e);
 };
 
-extern const struct engine_ops engine_qemu;
+extern const struct engine_ops engine_qemu; /* qemu.c */
+extern const struct engine_ops engine_kvm;  /* kvm.c */
 
 #endif
