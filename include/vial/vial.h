@@ -181,6 +181,54 @@ pid_t vial_box_pid(const struct vial_box *b);
  */
 int vial_box_console_fd(const struct vial_box *b);
 
+/* ---- boxes that run: pause, limits, snapshots, forks ---- */
+
+/**
+ * vial_box_pause() - stop its processors; memory is kept
+ * Commands are frozen and do not see the time that passes but by the clock. Commands that are started meanwhile wait.
+ * Return: 0; VIAL_E_STATE (not running, or paused already), VIAL_E_ENGINE.
+ */
+int vial_box_pause(struct vial_box *b, struct vial_err *err);
+/* vial_box_resume() - let a paused box go on, its clock set right; VIAL_E_STATE if it is not paused */
+int vial_box_resume(struct vial_box *b, struct vial_err *err);
+
+/**
+ * struct vial_limits - what a box may use
+ * @size:	sizeof(struct vial_limits)
+ * @cpus:	1 up to the specification's max_cpus; 0: unchanged
+ * @memory_bytes: 64 MiB up to the specification's max_memory; 0: unchanged
+ */
+struct vial_limits {
+	size_t size;
+	uint32_t cpus;
+	uint64_t memory_bytes;
+};
+
+/**
+ * vial_box_update() - change the limits of a running box
+ * Processors are taken offline or online in the guest, memory is limited for all commands together: less than they use
+ * ends some of them. Of a paused box it takes effect when it is resumed.
+ * Return: 0; VIAL_E_INVALID (more than the box was made for), VIAL_E_STATE, VIAL_E_ENGINE (the guest refused: nothing changed).
+ */
+int vial_box_update(struct vial_box *b, const struct vial_limits *limits, struct vial_err *err);
+
+/**
+ * vial_box_fork() - make copies of a running box that run, too
+ * @n:		1..256
+ * @ret:	room for @n; boxes of the caller's own, started, each with its own id, host name, machine-id, random numbers and
+ *		disk; memory and disk are shared until somebody writes
+ *
+ * The box stands still while it is saved (vial_box_pause_us()). In the copies its commands run on; nobody is
+ * connected to them: what they write is thrown away, their standard input stays open and silent. A command that had not
+ * yet started (VIAL_EVENT_STARTED) is not in the copies. All copies or none are made. A box that was paused stays paused, its
+ * copies are not. Each fork and snapshot adds a layer to the box's disk, at most 16.
+ * Return: 0; VIAL_E_STATE, VIAL_E_LIMIT (layers), VIAL_E_NO_SPACE, VIAL_E_ENGINE.
+ */
+int vial_box_fork(struct vial_box *b, size_t n, struct vial_box **ret, struct vial_err *err);
+
+/* vial_box_pause_us() - for how long no processor of the box ran during its last fork or snapshot, in microseconds */
+uint32_t vial_box_pause_us(const struct vial_box *b);
+
 /* ---- commands ---- */
 
 enum {

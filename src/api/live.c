@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// vial_box_*: the exported names of what is done to a running box.
+#include "api/export.h"
+
+#include "api/check.h"
+#include "base/err.h"
+#include "box/live.h"
+
+int vial_box_pause(struct vial_box *b, struct vial_err *err)
+{
+	return box_pause(b, err);
+}
+
+int vial_box_resume(struct vial_box *b, struct vial_err *err)
+{
+	return box_resume(b, err);
+}
+
+int vial_box_update(struct vial_box *b, const struct vial_limits *limits, struct vial_err *err)
+{
+	struct vial_limits l;
+	int r = check_options(limits, sizeof(l), &l, "vial_limits", err);
+
+	return r < 0 ? r : box_update(b, &l, err);
+}
+
+int vial_box_fork(struct vial_box *b, size_t n, struct vial_box **ret, struct vial_err *err)
+{
+	return box_fork(b, n, ret, err);
+}
+
+uint32_t vial_box_pause_us(const struct vial_box *b)
+{
+	return b->pause_us;
+}
