@@ -60,7 +60,7 @@ int saved_copy(const struct saved *s, struct saved *ret)
 
 	t.n_mids = 0;
 	t.mem_fd = fcntl(s->mem_fd, F_DUPFD_CLOEXEC, 0);
-	t.state_fd = fcntl(s->state_fd, F_DUPFD_CLOEXEC, 0);
+	t.state_fd = fd_reopen(s->state_fd, O_RDONLY); /* each reader has an offset of its own */
 	if (t.mem_fd < 0 || t.state_fd < 0)
 		return -errno;
 	for (size_t i = 0; r == 0 && i < s->n_mids; i++)

@@ -95,6 +95,8 @@ int spec_copy(const struct vial_spec *s, struct vial_spec **ret, struct vial_err
 		return no_memory(err);
 	c->cpus = s->cpus;
 	c->memory_bytes = s->memory_bytes;
+	c->max_cpus = s->max_cpus;
+	c->max_memory_bytes = s->max_memory_bytes;
 	c->timeout_ms = s->timeout_ms;
 	c->interactive = s->interactive;
 	c->tty = s->tty;
