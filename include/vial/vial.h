@@ -226,6 +226,35 @@ int vial_box_update(struct vial_box *b, const struct vial_limits *limits, struct
  */
 int vial_box_fork(struct vial_box *b, size_t n, struct vial_box **ret, struct vial_err *err);
 
+/**
+ * vial_box_snapshot() - save a running box, memory and disk, in a file; the box goes on
+ * @path:	replaced when the snapshot is whole; mode 0600: it holds all the box's memory does
+ * vial_box_snapshot_fd() - the same into an empty file that is open for reading and writing
+ *
+ * The image's root disk is not in the file: who starts from it needs the same image. Only files that this state directory wrote are
+ * loaded without further ado; see vial_box_create_from(). Also as for vial_box_fork().
+ */
+int vial_box_snapshot(struct vial_box *b, const char *path, struct vial_err *err);
+int vial_box_snapshot_fd(struct vial_box *b, int fd, struct vial_err *err);
+
+enum {
+	VIAL_FROM_TRUST = 1 << 0, /* load a snapshot that came from elsewhere, in a full jail or not at all */
+};
+
+/**
+ * vial_box_create_from() - a box from a snapshot, not started yet
+ * @spec:	what shall be other than when it was saved: command, environment, user, hostname, share of processors and memory,
+ *		and where its image is. NULL: nothing
+ * @flags:	VIAL_FROM_*
+ *
+ * Every byte of the file is checked before it is used. The specification's field "from" does the same with @flags 0.
+ * Return: 0; VIAL_E_NOT_FOUND, VIAL_E_INVALID (not a snapshot; a field that cannot be changed), VIAL_E_CORRUPT (cut short, altered,
+ *	   or the image is another than it was), VIAL_E_UNSUPPORTED (another version, processor, engine …), VIAL_E_DENIED
+ *	   (from elsewhere), VIAL_E_NO_SPACE.
+ */
+int vial_box_create_from(struct vial *v, const char *path, const struct vial_spec *spec, uint32_t flags,
+			 struct vial_box **ret, struct vial_err *err);
+
 /* vial_box_pause_us() - for how long no processor of the box ran during its last fork or snapshot, in microseconds */
 uint32_t vial_box_pause_us(const struct vial_box *b);
 

@@ -5,6 +5,7 @@
 #include "api/check.h"
 #include "base/err.h"
 #include "box/live.h"
+#include "box/snapshot.h"
 
 int vial_box_pause(struct vial_box *b, struct vial_err *err)
 {
@@ -32,4 +33,24 @@ int vial_box_fork(struct vial_box *b, size_t n, struct vial_box **ret, struct vi
 uint32_t vial_box_pause_us(const struct vial_box *b)
 {
 	return b->pause_us;
+}
+
+int vial_box_snapshot(struct vial_box *b, const char *path, struct vial_err *err)
+{
+	if (!path || !*path)
+		return err_set(err, VIAL_E_INVALID, "vial_box_snapshot: no path");
+	return box_snapshot(b, path, -1, err);
+}
+
+int vial_box_snapshot_fd(struct vial_box *b, int fd, struct vial_err *err)
+{
+	return box_snapshot(b, NULL, fd, err);
+}
+
+int vial_box_create_from(struct vial *v, const char *path, const struct vial_spec *spec, uint32_t flags,
+			 struct vial_box **ret, struct vial_err *err)
+{
+	if (!path || flags & ~(uint32_t)VIAL_FROM_TRUST)
+		return err_set(err, VIAL_E_INVALID, "vial_box_create_from: no path, or unknown flags");
+	return box_create_from(v, path, spec, flags & VIAL_FROM_TRUST, ret, err);
 }

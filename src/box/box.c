@@ -31,6 +31,7 @@
 #include "base/path.h"
 #include "box/machine.h"
 #include "box/saved.h"
+#include "box/snapshot.h"
 #include "engine/qcow2.h"
 #include "engine/template.h"
 #include "wire/mon.h"
@@ -52,7 +53,7 @@ struct template_env box_template_env(struct vial *v, const char *monitor, uid_t 
 
 _Static_assert(IMAGE_EXTENTS_MAX <= LAUNCH_EXTENTS_MAX, "an image's extents fit a launch description");
 
-static int open_image(struct vial_box *b, struct vial_err *err)
+int box_open_image(struct vial_box *b, struct vial_err *err)
 {
 	_cleanup_free_ char *unpack = NULL, *base = NULL;
 	_cleanup_fd_ int lock = -1;
@@ -100,9 +101,11 @@ int box_create(struct vial *v, const struct vial_spec *spec, struct vial_box **r
 	_cleanup_(box_freep) struct vial_box *b = NULL;
 	int r = spec_check(spec, err);
 
+	if (r == 0 && spec->from)
+		return box_create_from(v, spec->from, spec, false, ret, err);
 	r = r ?: box_new(v, &b, err);
 	r = r ?: spec_copy(spec, &b->spec, err);
-	r = r ?: open_image(b, err);
+	r = r ?: box_open_image(b, err);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(b);
@@ -314,7 +317,7 @@ static int add_saved(struct vial_box *b, struct machine *m, struct vial_err *err
 	m->memory = s->memory_max;
 	d->mode = LAUNCH_RESTORE;
 	d->rooted = 1;
-	d->untrusted = s->untrusted;
+	d->untrusted = d->strict = s->untrusted;
 	memcpy(d->reset_key, s->key, LINK_KEY_SIZE);
 	for (; b->n_mids < s->n_mids; b->n_mids++)
 		b->mids[b->n_mids] = take_fd(s->mids[b->n_mids]);

@@ -52,6 +52,8 @@ int box_prepare(struct vial *v, const struct vial_spec *spec, bool force, struct
 
 /* box_new() - an empty one of @v with an id; 0 or an error */
 int box_new(struct vial *v, struct vial_box **ret, struct vial_err *err);
+/* box_open_image() - the root disk that its specification names */
+int box_open_image(struct vial_box *b, struct vial_err *err);
 /* box_file() - a file without a name in the state directory; descriptor or -errno */
 int box_file(struct vial *v);
 /* box_template_env() - who builds templates and the like: @uid */

@@ -64,6 +64,25 @@ static int do_create(struct line *l, struct vial_err *err)
 	return r < 0 ? r : add_box(b);
 }
 
+static int do_from(struct line *l, struct vial_err *err)
+{
+	struct vial_spec *spec = NULL;
+	struct vial_box *b = NULL;
+	bool trust = l->n > 2 && strcmp(l->words[2], "trust") == 0;
+	int r = new_spec(l, 2, &spec, err);
+
+	r = r < 0 ? r : vial_box_create_from(home, l->words[1], spec, trust ? VIAL_FROM_TRUST : 0, &b, err);
+	vial_spec_free(spec);
+	return r < 0 ? r : add_box(b);
+}
+
+static int do_snapshot(struct line *l, struct vial_err *err)
+{
+	int r = vial_box_snapshot(l->box, l->rest, err);
+
+	return r < 0 ? r : (puts("ok"), 0);
+}
+
 static int do_start(struct line *l, struct vial_err *err)
 {
 	int r = vial_box_start(l->box, err);
@@ -176,10 +195,11 @@ static const struct verb {
 	int (*fn)(struct line *l, struct vial_err *err);
 	bool has_box;
 } verbs[] = {
-	{ "create", do_create, false }, { "start", do_start, true },   { "run", do_run, true },
-	{ "bg", do_bg, true },		{ "fork", do_fork, true },     { "pause", do_pause, true },
-	{ "resume", do_resume, true },	{ "update", do_update, true }, { "pause_us", do_pause_us, true },
-	{ "stop", do_stop, true },	{ "free", do_free, true },
+	{ "create", do_create, false }, { "start", do_start, true },	   { "run", do_run, true },
+	{ "bg", do_bg, true },		{ "fork", do_fork, true },	   { "pause", do_pause, true },
+	{ "resume", do_resume, true },	{ "update", do_update, true },	   { "pause_us", do_pause_us, true },
+	{ "from", do_from, false },	{ "snapshot", do_snapshot, true }, { "stop", do_stop, true },
+	{ "free", do_free, true },
 };
 
 static int do_line(struct line *l, struct vial_err *err)
