@@ -91,8 +91,8 @@ int machine_init(struct vial *v, const struct vial_spec *spec, const struct imag
 	int r = home_host(v, err);
 
 	m.t.host = &v->host;
-	m.t.vcpus = (uint32_t)class_of(spec->cpus, 1);
-	m.t.memory = class_of(spec->memory_bytes, LAYOUT_MEMORY_MIN);
+	m.t.vcpus = (uint32_t)class_of(MAX(spec->cpus, spec->max_cpus), 1);
+	m.t.memory = class_of(MAX(spec->memory_bytes, spec->max_memory_bytes), LAYOUT_MEMORY_MIN);
 	m.cpus = m.t.vcpus == spec->cpus ? 0 : (uint32_t)spec->cpus;
 	m.memory = m.t.memory == spec->memory_bytes ? 0 : spec->memory_bytes;
 	r = r ?: open_kernel(v, spec, image, &m, err);

@@ -255,7 +255,12 @@ static int lock_down(struct monitor *m, struct vial_err *err)
 	const struct jail_path paths[] = { { m->boxes_path, JAIL_RMDIR }, { m->own_path, JAIL_WRITE } };
 	bool has_dir = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0) >= 0;
 
-	return jail_self(JAIL_MONITOR, paths, has_dir ? ARRAY_SIZE(paths) : 0, m->launch.without, err);
+	int missing = jail_self(JAIL_MONITOR, paths, has_dir ? ARRAY_SIZE(paths) : 0, m->launch.without, err);
+	if (missing > 0 && m->launch.strict)
+		return err_set(err, VIAL_E_UNSUPPORTED,
+			       "the monitor cannot be fully jailed on this host ('vial doctor' tells what is "
+			       "missing)");
+	return missing;
 }
 
 static void on_running(void *data)
