@@ -19,6 +19,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ CMDLINE = "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trus
 CHANNELS = ("ctl", "out", "err", "results")
 CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}]
 L1_FILES = ("init", "agent.py")
+SPARSE_TAR = ".sparse.tar"  # known to l1/agent.py
+SPARSE_MIN = 16 << 20
 PR_SET_PDEATHSIG = 1
 
 
@@ -258,14 +261,21 @@ def follow(m, sinks, deadline):
     return end
 
 
-def make_payload(sources, out):
-    """An EROFS image OUT of SOURCES: {name in it: path of a file or directory}."""
-    with tempfile.TemporaryDirectory(prefix="vial-payload-", dir=os.environ.get("VIAL_TEST_DIR", "/var/tmp")) as where:
-        for name, path in sources.items():
-            to = pathlib.Path(where) / name
-            to.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["cp", "-a", "--sparse=always", "--", path, to], check=True)
-        os.chmod(where, 0o755)
-        r = subprocess.run(["mkfs.erofs", "--all-root", out, where], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if r.returncode != 0:
-            raise RigError(f"mkfs.erofs: {r.stderr}{r.stdout}")
+def take_sparse(where):
+    """Move files that are mostly holes into a tar below WHERE, which L1's agent unpacks: mkfs.erofs would write the holes out."""
+    names = []
+    for path in pathlib.Path(where).rglob("*"):
+        s = path.lstat()
+        if stat.S_ISREG(s.st_mode) and s.st_size > SPARSE_MIN and s.st_blocks * 512 < s.st_size // 2:
+            names.append(str(path.relative_to(where)))
+    if names:
+        subprocess.run(["tar", "-C", where, "-cSf", f"{where}/{SPARSE_TAR}", "--remove-files", "--", *names], check=True)
+
+
+def make_image(where, out):
+    """An EROFS image OUT of directory WHERE, all of it root's. WHERE is changed."""
+    os.chmod(where, 0o755)
+    take_sparse(where)
+    r = subprocess.run(["mkfs.erofs", "--all-root", out, where], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if r.returncode != 0:
+        raise RigError(f"mkfs.erofs: {r.stderr}{r.stdout}")

@@ -64,6 +64,8 @@ def take_payload():
         os.makedirs(where, exist_ok=True)
     sh("mount", "-t", "erofs", "-o", "ro", f"/dev/{PAYLOAD_DEV}", "/run/payload")
     sh("mount", "-t", "overlay", "-o", "lowerdir=/run/payload,upperdir=/scratch/work-upper,workdir=/scratch/work-work", "work", "/work")
+    if os.path.exists("/work/.sparse.tar"):
+        sh("tar", "-C", "/work", "-xSf", "/work/.sparse.tar")
 
 
 def write_all(fd, data):
