@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """pytest plugin of the nested rig, in L1: runs the tests listed in $RIG_IDS, and reports each at its end as a JSON line to $RIG_RESULTS.
 
-A line tells the test's id and outcome, its seconds, and {pid: VM exits} of every vial-vmm that ran meanwhile, so that the host can see
+A line tells the test's id and outcome, its seconds, and {pid: VM exits} of every $RIG_VMM (vial-vmm) that ran meanwhile, so that the host can see
 that KVM was used. Exits are counted by the kernel's kvm_exit tracepoint by thread; its sched_process_exec and task_newtask
-tell which threads belong to which vial-vmm.
+tell which threads belong to which process.
 """
 import json
 import os
@@ -20,7 +20,7 @@ TEXT_MAX = 6000  # of a failure
 
 
 class Exits:
-    """VM exits of each vial-vmm since the last take()."""
+    """VM exits of each virtual machine monitor since the last take()."""
 
     def __init__(self):
         INSTANCE.mkdir(exist_ok=True)
@@ -33,10 +33,10 @@ class Exits:
         self.take()
 
     def follow(self):
-        """Learn new vial-vmm processes and their threads."""
+        """Learn new processes of the monitor and their threads."""
         for line in (INSTANCE / "trace").read_text().splitlines():
             if m := re.search(r" sched_process_exec: filename=(\S+) pid=(\d+)", line):
-                if m[1].endswith("/vial-vmm"):
+                if m[1].endswith("/" + os.environ["RIG_VMM"]):
                     self.vmms.add(int(m[2]))
             elif m := re.match(r"\s*.*-(\d+)\s+\[\d+\].* task_newtask: pid=(\d+) ", line):
                 parent = int(m[1])
