@@ -20,6 +20,7 @@
 
 #include "agent/agent.h"
 #include "agent/child.h"
+#include "agent/scout.h"
 #include "agent/touch.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -116,6 +117,8 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 	if (!p->frozen && a->root.ready)
 		touch_root(CHILD_DEFAULT_PATH);
 	cmds_tidy(a->cmds);
+	if (!p->frozen && a->root.ready)
+		scout_wait(a->transport->wake_fd);
 	r = p->frozen ? cgroups_freeze(a->cgroups, true) : 0;
 	if (r < 0) {
 		cmds_hold(a->cmds, false);

@@ -423,7 +423,7 @@ static int listen_somewhere(void)
 	return fd;
 }
 
-static struct rig *make_rig(enum launch_mode mode, bool rooted)
+static struct rig *new_rig(enum launch_mode mode, bool rooted)
 {
 	struct rig *r = calloc(1, sizeof(*r));
 	int theirs, p[2];
@@ -451,12 +451,12 @@ static struct rig *make_rig(enum launch_mode mode, bool rooted)
 
 struct rig *rig_new(enum launch_mode mode)
 {
-	return make_rig(mode, false);
+	return new_rig(mode, false);
 }
 
 struct rig *rig_new_rooted(void)
 {
-	return make_rig(LAUNCH_RESTORE, true);
+	return new_rig(LAUNCH_RESTORE, true);
 }
 
 void rig_free(struct rig *r)
