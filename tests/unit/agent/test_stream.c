@@ -241,10 +241,8 @@ static void out_discarded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(out_credit),
-		cmocka_unit_test(out_orphan),
-		cmocka_unit_test(out_discarded),
-		cmocka_unit_test(in_order_and_end),
+		cmocka_unit_test(out_credit),	  cmocka_unit_test(out_orphan),
+		cmocka_unit_test(out_discarded),  cmocka_unit_test(in_order_and_end),
 		cmocka_unit_test(in_reader_gone),
 	};
 
