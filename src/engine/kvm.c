@@ -40,7 +40,7 @@
 #define KVM_BATCH      32 /* messages a turn */
 
 /* Address space: beside the guest's memory there are thread stacks and malloc's arenas (addresses, hardly any memory). */
-#define MEMORY_EXTRA	   MIB(512)
+#define MEMORY_EXTRA	   MIB(1024)
 #define MEMORY_EXTRA_VCPU  MIB(80)
 #define FILE_EXTRA	   MIB(512)
 #define QCOW2_TABLES_SHIFT 6 /* tables take less than 1/64 of the data */
