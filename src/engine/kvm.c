@@ -441,6 +441,8 @@ static void fill(struct start *s, const struct launch *l)
 	s->l.n_extents = l->n_extents;
 	memcpy(s->l.extent_bytes, l->extent_bytes, sizeof(l->extent_bytes[0]) * l->n_extents);
 	s->l.upper_bytes = l->upper_bytes;
+	/* A machine template was saved with placeholders. */
+	s->l.disks_differ = l->mode == LAUNCH_PREPARE;
 	s->l.log_level = l->log_level;
 	s->l.without = l->without;
 	pass_files(s, l);

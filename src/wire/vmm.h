@@ -77,6 +77,7 @@ enum vmm_mem {
  * @cmdline:	COLD: the kernel's command line
  * @extent_bytes: length of each root extent, @n_extents of them, multiples of 512
  * @upper_bytes: virtual size of the upper disk
+ * @disks_differ: RESTORE: other disks than those that were saved; the guest has no driver on them
  * @log_level:	enum log_level
  * @without:	JAIL_NO_* bits to pretend missing: tests
  * @roles:	@n_roles descriptor roles, VMM_FD_FIRST + index
@@ -92,6 +93,7 @@ struct vmm_launch {
 	uint64_t upper_bytes;
 	uint32_t log_level;
 	uint32_t without;
+	uint32_t disks_differ;
 	uint32_t roles[VMM_FDS_MAX];
 	size_t n_roles;
 };
