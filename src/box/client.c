@@ -43,7 +43,6 @@ static void client_free(struct client *c)
 	frame_in_done(&c->in);
 	frame_in_done(&c->guest_in);
 	outq_done(&c->out);
-	buf_done(&c->request);
 	free(c);
 }
 
@@ -111,11 +110,11 @@ static bool to_agent(struct client *c, const struct agent_host_msg *msg)
 }
 
 /* Opens the command's connection and sends hello and request in one go. False if the client was freed. */
-static bool start_command(struct client *c)
+static bool start_command(struct client *c, struct slice body)
 {
 	struct agent_host_msg hello = { .type = AGENT_HOST_HELLO };
 	struct agent_host_msg msg = { .type = AGENT_HOST_EXEC };
-	int r = mon_exec_decode((struct slice){ (uint8_t *)c->request.data, c->request.len }, &msg.exec);
+	int r = mon_exec_decode(body, &msg.exec);
 
 	if (r < 0)
 		return client_error_str(c, r == -E2BIG ? VIAL_E_CMD_TOO_LONG : VIAL_E_PROTOCOL,
@@ -131,25 +130,7 @@ static bool start_command(struct client *c)
 	log_debug("command %u goes to the agent", c->conn);
 	bool alive = to_agent(c, &hello) && to_agent(c, &msg);
 	agent_host_msg_done(&msg);
-	if (alive)
-		buf_done(&c->request);
 	return alive;
-}
-
-static bool client_process(struct client *c);
-
-void clients_start_pending(struct monitor *m)
-{
-	struct client *c = m->clients, *prev;
-
-	/* The list has the newest first; commands start in the order in which their clients came. */
-	while (c && c->next)
-		c = c->next;
-	for (; c; c = prev) {
-		prev = c->prev;
-		if (c->requested && !c->conn && !c->ending && start_command(c))
-			(void)client_process(c);
-	}
 }
 
 void clients_fail_all(struct monitor *m)
@@ -175,14 +156,10 @@ static bool on_exec(struct client *c, struct slice body)
 	if (c->requested)
 		return client_error_str(c, VIAL_E_PROTOCOL, "second exec request on a connection");
 	c->requested = true;
-	c->request.limit = FRAME_MAX_EXEC;
-	buf_append(&c->request, body.p, body.n);
-	if (!buf_ok(&c->request))
-		return client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
 	if (c->m->state >= MON_ENDING)
 		return client_error_str(c, c->m->why_code ? c->m->why_code : VIAL_E_STATE,
 					c->m->why[0] ? c->m->why : "the box is stopping");
-	return c->m->control ? start_command(c) : true;
+	return start_command(c, body);
 }
 
 static bool on_credit(struct client *c, const struct agent_credit *credit)
@@ -244,7 +221,7 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 	}
 }
 
-/* Does what the client said so far. While its command waits for the agent, so does all it says about it. */
+/* Does what the client said so far. */
 static bool client_process(struct client *c)
 {
 	const uint8_t *p;
@@ -252,7 +229,7 @@ static bool client_process(struct client *c)
 	size_t n;
 	int r = 0;
 
-	while (r == 0 && !c->ending && !(c->requested && c->request.len)) {
+	while (r == 0 && !c->ending) {
 		r = frame_in_next(&c->in, &p, &n);
 		if (r == 0)
 			return true;

@@ -30,8 +30,7 @@ struct monitor;
 
 /**
  * struct client - a connection that runs one command
- * @conn:	connection of the link, 0 before the agent is up
- * @request:	the MON_EXEC body, kept until the agent is up
+ * @conn:	connection of the link, 0 before the command was asked for
  * @granted:	bytes of stdout [1] and stderr [2] the client allows and the guest has not sent
  * @stdin_room:	bytes of stdin the agent allows and the client has not sent
  * @ending:	last message queued: close once it is written
@@ -45,7 +44,6 @@ struct client {
 	struct outq out;
 	uint32_t conn;
 	struct frame_in guest_in;
-	struct buf request;
 	bool requested;
 	bool running; /* the agent said so */
 	bool ending;
@@ -63,7 +61,7 @@ struct monitor {
 	struct loop_src *agent_src, *console_src, *lifeline_src, *client_src, *listen_src, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
-	uint32_t control; /* link connection, 0 before the first HELLO */
+	uint32_t control; /* link connection */
 	struct frame_in control_in;
 	uint32_t warm;		       /* connection of the warm-up command, 0 */
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
@@ -94,7 +92,6 @@ void guest_fill_hello(struct agent_host_msg *msg);
 
 /* client.c: clients and their commands */
 void clients_accept(struct monitor *m, int listen_fd);
-void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);
 bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size_t n);
 void clients_guest_gone(struct monitor *m, uint32_t conn);
