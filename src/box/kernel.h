@@ -22,7 +22,10 @@ struct kernel {
 	bool modules;
 };
 
-#define KERNEL_INIT { .fd = -1 }
+#define KERNEL_INIT      \
+	{                \
+		.fd = -1 \
+	}
 
 /**
  * kernel_installed() - open the best one for the engine of @v
