@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "box/info.h"
+#include "box/kernel.h"
 #include "engine/host.h"
 #include "engine/template.h"
 
@@ -75,12 +76,15 @@ static void check_qemu(struct vial *v, struct finding *f)
 static void check_kernel(struct vial *v, struct finding *f)
 {
 	struct vial_err err = VIAL_ERR_INIT;
-	_cleanup_free_ char *path = NULL;
-	_cleanup_fd_ int fd =
-		v->kernel ? open(v->kernel, O_RDONLY | O_CLOEXEC) : home_asset(v, "vmlinuz", &path, &err);
-	const char *name = v->kernel ? v->kernel : path ? path : "vmlinuz";
+	_cleanup_(kernel_done) struct kernel k = KERNEL_INIT;
 
-	if (fd >= 0 && kernel_check(fd, name, &err) == 0) {
+	if (v->kernel)
+		k.fd = open(v->kernel, O_RDONLY | O_CLOEXEC);
+	else
+		(void)kernel_installed(v, &k, &err);
+	const char *name = v->kernel ? v->kernel : k.path ? k.path : "vmlinuz";
+
+	if (k.fd >= 0 && kernel_check(k.fd, name, &err) == 0) {
 		snprintf(f->found, sizeof(f->found), "%.290s", name);
 		return;
 	}

@@ -39,6 +39,12 @@ def engines():
     return ["qemu"] if shutil.which("qemu-system-x86_64") else []
 
 
+def kernel_release():
+    """What `uname -r` prints in a box: vial prefers the small kernel of `make kernel`."""
+    small = (GUEST / "vmlinuz-small").exists()
+    return (GUEST / ("kernel-version-small" if small else "kernel-version")).read_text().strip()
+
+
 @dataclasses.dataclass
 class Result:
     code: int
