@@ -157,6 +157,8 @@ int machine_new(struct machine *m, struct vial_err *err)
 	if (r == 0)
 		r = make_devices(m, err);
 	if (r == 0)
+		r = machine_devices(m, err);
+	if (r == 0)
 		r = restoring(m) ? restore(m, err) : boot(m, err);
 	return r == 0 ? vm_start(&m->vm, NULL, err) : r;
 }

@@ -69,6 +69,8 @@ void machine_done(struct machine *m);
 
 /* machine_add() - put a device into its window; @dev is owned from then on, whatever happens */
 int machine_add(struct machine *m, enum machine_window w, struct virtio_dev *dev, struct vial_err *err);
+/* machine_devices() - add all that the launch description asks for */
+int machine_devices(struct machine *m, struct vial_err *err);
 /* machine_env() - what device constructors get */
 struct virtio_env machine_env(struct machine *m);
 /* machine_fd() - inherited descriptor with @role, or -1 */
