@@ -68,8 +68,10 @@
  * #syscalls:unpack_dir flistxattr chdir fchdir statfs getcwd ioctl=blk
  * #syscalls:unpack_dir recvmsg sendmsg memfd_create
  *
- * vial-vmm until its machine is made: what everybody may, threads, its own event descriptors, then its threads' filters.
- * #syscalls:vmm clone=thread eventfd2 epoll_create1 epoll_ctl seccomp prctl=lock
+ * vial-vmm until its machine is made: what everybody may, threads, its own event descriptors, then its threads' filters;
+ * and what those allow, since all filters of a thread count.
+ * #syscalls:vmm clone=thread eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait seccomp prctl=lock
+ * #syscalls:vmm recvmsg sendmsg recvfrom sendto shutdown mincore
  *
  * Its vCPU threads, from nothing: waiting for and waking the I/O thread, waking each other, ending.
  * #syscalls:vmm_vcpu futex write tgkill=self getpid gettid sched_yield rt_sigprocmask rt_sigreturn restart_syscall

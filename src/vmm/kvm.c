@@ -23,7 +23,6 @@ static const struct {
 	{ KVM_CAP_VCPU_EVENTS, "vCPU events" },
 	{ KVM_CAP_DEBUGREGS, "debug registers" },
 	{ KVM_CAP_XSAVE, "XSAVE" },
-	{ KVM_CAP_XCRS, "XCRs" },
 	{ KVM_CAP_ADJUST_CLOCK, "an adjustable clock" },
 	{ KVM_CAP_GET_TSC_KHZ, "a TSC of known frequency" },
 	{ KVM_CAP_IMMEDIATE_EXIT, "immediate exits" },
@@ -51,6 +50,7 @@ static void find_optional(struct kvm *k)
 	k->tsc_deadline = kvm_check(k, k->fd, KVM_CAP_TSC_DEADLINE_TIMER);
 	k->tsc_control = kvm_check(k, k->fd, KVM_CAP_TSC_CONTROL);
 	k->kvmclock_ctrl = kvm_check(k, k->fd, KVM_CAP_KVMCLOCK_CTRL);
+	k->xcrs = kvm_check(k, k->fd, KVM_CAP_XCRS);
 	k->xsave_size = xsave > XSAVE_SIZE && xsave <= XSAVE_MAX ? (uint32_t)xsave : XSAVE_SIZE;
 }
 

@@ -27,6 +27,7 @@ typedef int kvm_ioctl_fn(int fd, unsigned long req, void *arg);
  * @split_irqchip: LAPICs in the kernel, IOAPIC ours; otherwise all in the kernel
  * @tsc_deadline: the LAPIC timer has this mode; @tsc_control: KVM_SET_TSC_KHZ to any value; @kvmclock_ctrl: the guest
  *		can be told that it was paused
+ * @xcrs:	the CPU has XSAVE, so extended control registers
  * @xsave_size:	bytes of a vCPU's XSAVE area (4096, or more with KVM_CAP_XSAVE2)
  */
 struct kvm {
@@ -37,6 +38,7 @@ struct kvm {
 	bool tsc_deadline;
 	bool tsc_control;
 	bool kvmclock_ctrl;
+	bool xcrs;
 	uint32_t xsave_size;
 };
 

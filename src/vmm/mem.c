@@ -8,19 +8,39 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define SIZE_STEP (2ULL << 20)
+#define HUGE (2ULL << 20) /* huge page, and the step of sizes */
 
 static bool size_ok(uint64_t size)
 {
-	return size >= GMEM_SIZE_MIN && size <= GMEM_SIZE_MAX && size % SIZE_STEP == 0;
+	return size >= GMEM_SIZE_MIN && size <= GMEM_SIZE_MAX && size % HUGE == 0;
+}
+
+/* reserve() - addresses for @size bytes, aligned as huge pages are: KVM can then use them, too */
+static uint8_t *reserve(uint64_t size)
+{
+	uint8_t *p = mmap(NULL, size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	size_t head = ALIGN_UP((uintptr_t)p, HUGE) - (uintptr_t)p;
+	if (head)
+		munmap(p, head);
+	munmap(p + head + size, HUGE - head);
+	return p + head;
 }
 
 static int map(struct gmem *ret, uint64_t size, int fd, int flags)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
+	uint8_t *p = reserve(size);
 
-	if (p == MAP_FAILED)
-		return -errno;
+	if (!p)
+		return -ENOMEM;
+	if (mmap(p, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED) {
+		int r = -errno;
+
+		munmap(p, size);
+		return r;
+	}
 	*ret = (struct gmem){ .base = p, .size = size, .shared = flags & MAP_SHARED };
 	return 0;
 }

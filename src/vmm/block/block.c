@@ -86,7 +86,8 @@ int block_fork(struct block **b, int fd, enum block_sync sync, struct vial_err *
 		return r;
 	}
 	if ((*b)->depth >= BLOCK_DEPTH_MAX)
-		return err_set(err, VIAL_E_LIMIT, "the disk has %d layers already: start a box from a snapshot of it",
+		return err_set(err, VIAL_E_LIMIT,
+			       "the disk has %d layers already: start a box from a snapshot of it",
 			       BLOCK_DEPTH_MAX);
 	if (top->read_only || top->size != (*b)->size)
 		return err_set(err, VIAL_E_INVALID, "new layer of the disk: %s",

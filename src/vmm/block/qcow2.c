@@ -247,7 +247,7 @@ static int erase_step(struct qcow2 *q, uint64_t at, uint64_t len, enum erase how
 	if (whole == 0 || !marks || (how == ERASE_KEEP && run.kind == QCOW2_DATA))
 		return erase_bytes(q, at, &run, how, ret_done);
 	if (how == ERASE_KEEP)
-		whole = qcow2_clusters(&q->h, run.len);
+		whole = MIN(whole, qcow2_clusters(&q->h, run.len));
 	r = erase_clusters(q, at, whole, ret_done);
 	*ret_done = MIN(*ret_done, len);
 	return r;
@@ -359,7 +359,8 @@ static int allocate(struct qcow2 *q, struct vial_err *err)
 static int check_use(const struct qcow2 *q, const struct block *backing, struct vial_err *err)
 {
 	if (!q->b.read_only && q->h.read_only_why)
-		return err_set(err, VIAL_E_UNSUPPORTED, "qcow2 image: cannot be written: %s", q->h.read_only_why);
+		return err_set(err, VIAL_E_UNSUPPORTED, "qcow2 image: cannot be written: %s",
+			       q->h.read_only_why);
 	if (q->h.names_backing && !backing)
 		return err_set(err, VIAL_E_INVALID, "qcow2 image: it needs the image below it");
 	if (backing && !backing->read_only)

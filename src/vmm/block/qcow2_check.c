@@ -168,8 +168,11 @@ static int load_reftable(struct qcow2 *q, struct vial_err *err)
 	refs->freed = calloc(BITS_WORDS(refs->limit) + 1, 8);
 	if (!refs->table || !refs->used || !refs->freed)
 		return err_sys(err, -ENOMEM, "open a qcow2 image");
-	if (q->end > refs->limit)
-		return err_set(err, VIAL_E_CORRUPT, "qcow2 image: its refcounts do not cover the file");
+	/* It is not made longer here. QEMU's default covers 16 TiB; small clusters on a large disk are not covered. */
+	if (refs->limit < MAX(q->end, qcow2_clusters(&q->h, q->h.size)))
+		return err_set(
+			err, VIAL_E_UNSUPPORTED,
+			"qcow2 image: its refcount table is too short for a full disk: use larger clusters");
 	int r = hostio_read(q->fd, refs->table, q->h.reftable_n * 8, q->h.reftable_at, HOSTIO_EOF_ZEROS);
 	if (r < 0)
 		return err_sys(err, r, "read a qcow2 image");

@@ -75,7 +75,8 @@ static const char *unreadable(const struct disk_header *d)
 	if (d->incompatible & INCOMPATIBLE_CORRUPT)
 		return "it is marked as corrupt: try qemu-img check -r all";
 	if (d->incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT))
-		return "it uses features that are not supported (data in another file, compression, subclusters)";
+		return "it uses features that are not supported (data in another file, compression, "
+		       "subclusters)";
 	return NULL;
 }
 

@@ -112,7 +112,8 @@ int qcow2_map(struct qcow2 *q, uint64_t at, uint64_t len, struct qcow2_run *ret)
 	r = r ?: qcow2_entry(q, s->e[i], &kind, &host);
 	if (r < 0)
 		return r;
-	struct qcow2_run run = { kind, kind == QCOW2_DATA ? host + in_cluster : 0, q->h.cluster - in_cluster };
+	struct qcow2_run run = { kind, kind == QCOW2_DATA ? host + in_cluster : 0,
+				 q->h.cluster - in_cluster };
 	while (run.len < len && ++i < q->slice_n) {
 		enum qcow2_kind next;
 		uint64_t next_host;
