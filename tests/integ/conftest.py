@@ -15,10 +15,18 @@ import harness  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes longer than a minute")
+    config.addinivalue_line("markers", "soak: too long for every run; VIAL_SOAK=1 runs it")
     for path in (harness.PROGRAM, harness.GUEST / "vmlinuz", harness.GUEST / "agent.cpio"):
         if not path.exists():
             pytest.exit(f"{path} is missing: run `make guest` first (VIAL_BUILD={harness.BUILD})", returncode=3)
     harness.become_subreaper()
+
+
+def pytest_collection_modifyitems(config, items):
+    if not os.environ.get("VIAL_SOAK"):
+        long = [i for i in items if i.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [i for i in items if i not in long]
 
 
 def make_vial(base, engine, uid=None, home="home"):
