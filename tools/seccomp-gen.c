@@ -41,6 +41,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -77,6 +78,8 @@ static const struct rule rules[] = {
 	{ "self", 0, LOW32, FILTER_PID },
 	{ "zero", 0, LOW32, 0 },
 	{ "noexec", 2, PROT_EXEC, 0 },
+	/* socketpair: a datagram socket could send to any that has a name */
+	{ "stream", 1, LOW32, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC },
 	{ "thread", 0, CLONE_THREAD | NS_FLAGS, CLONE_THREAD },
 	{ "rdonly1", 1, WRITE_FLAGS, 0 },
 	{ "rdonly2", 2, WRITE_FLAGS, 0 },

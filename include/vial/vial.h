@@ -181,6 +181,83 @@ pid_t vial_box_pid(const struct vial_box *b);
  */
 int vial_box_console_fd(const struct vial_box *b);
 
+/* ---- boxes that run: pause, limits, snapshots, forks ---- */
+
+/**
+ * vial_box_pause() - stop its processors; memory is kept
+ * Commands are frozen and do not see the time that passes but by the clock. Commands that are started meanwhile wait.
+ * Return: 0; VIAL_E_STATE (not running, or paused already), VIAL_E_ENGINE.
+ */
+int vial_box_pause(struct vial_box *b, struct vial_err *err);
+/* vial_box_resume() - let a paused box go on, its clock set right; VIAL_E_STATE if it is not paused */
+int vial_box_resume(struct vial_box *b, struct vial_err *err);
+
+/**
+ * struct vial_limits - what a box may use
+ * @size:	sizeof(struct vial_limits)
+ * @cpus:	1 up to the specification's max_cpus; 0: unchanged
+ * @memory_bytes: 64 MiB up to the specification's max_memory; 0: unchanged
+ */
+struct vial_limits {
+	size_t size;
+	uint32_t cpus;
+	uint64_t memory_bytes;
+};
+
+/**
+ * vial_box_update() - change the limits of a running box
+ * Processors are taken offline or online in the guest, memory is limited for all commands together: less than they use
+ * ends some of them. Of a paused box it takes effect when it is resumed.
+ * Return: 0; VIAL_E_INVALID (more than the box was made for), VIAL_E_STATE, VIAL_E_ENGINE (the guest refused: nothing changed).
+ */
+int vial_box_update(struct vial_box *b, const struct vial_limits *limits, struct vial_err *err);
+
+/**
+ * vial_box_fork() - make copies of a running box that run, too
+ * @n:		1..256
+ * @ret:	room for @n; boxes of the caller's own, started, each with its own id, host name, machine-id, random numbers and
+ *		disk; memory and disk are shared until somebody writes
+ *
+ * The box stands still while it is saved (vial_box_pause_us()). In the copies its commands run on; nobody is
+ * connected to them: what they write is thrown away, their standard input stays open and silent. A command that had not
+ * yet started (VIAL_EVENT_STARTED) is not in the copies. All copies or none are made. A box that was paused stays paused, its
+ * copies are not. Each fork and snapshot adds a layer to the box's disk, at most 16.
+ * Return: 0; VIAL_E_STATE, VIAL_E_LIMIT (layers), VIAL_E_NO_SPACE, VIAL_E_ENGINE.
+ */
+int vial_box_fork(struct vial_box *b, size_t n, struct vial_box **ret, struct vial_err *err);
+
+/**
+ * vial_box_snapshot() - save a running box, memory and disk, in a file; the box goes on
+ * @path:	replaced when the snapshot is whole; mode 0600: it holds all the box's memory does
+ * vial_box_snapshot_fd() - the same into an empty file that is open for reading and writing
+ *
+ * The image's root disk is not in the file: who starts from it needs the same image. Only files that this state directory wrote are
+ * loaded without further ado; see vial_box_create_from(). Also as for vial_box_fork().
+ */
+int vial_box_snapshot(struct vial_box *b, const char *path, struct vial_err *err);
+int vial_box_snapshot_fd(struct vial_box *b, int fd, struct vial_err *err);
+
+enum {
+	VIAL_FROM_TRUST = 1 << 0, /* load a snapshot that came from elsewhere, in a full jail or not at all */
+};
+
+/**
+ * vial_box_create_from() - a box from a snapshot, not started yet
+ * @spec:	what shall be other than when it was saved: command, environment, user, hostname, share of processors and memory,
+ *		and where its image is. NULL: nothing
+ * @flags:	VIAL_FROM_*
+ *
+ * Every byte of the file is checked before it is used. The specification's field "from" does the same with @flags 0.
+ * Return: 0; VIAL_E_NOT_FOUND, VIAL_E_INVALID (not a snapshot; a field that cannot be changed), VIAL_E_CORRUPT (cut short, altered,
+ *	   or the image is another than it was), VIAL_E_UNSUPPORTED (another version, processor, engine …), VIAL_E_DENIED
+ *	   (from elsewhere), VIAL_E_NO_SPACE.
+ */
+int vial_box_create_from(struct vial *v, const char *path, const struct vial_spec *spec, uint32_t flags,
+			 struct vial_box **ret, struct vial_err *err);
+
+/* vial_box_pause_us() - for how long no processor of the box ran during its last fork or snapshot, in microseconds */
+uint32_t vial_box_pause_us(const struct vial_box *b);
+
 /* ---- commands ---- */
 
 enum {

@@ -9,8 +9,9 @@
  * it is known whether the program runs; Exited is the last message.
  *
  * A command loses its session in two ways. Dropped (the host closed the connection): it is killed with all its
- * processes. Detached (the host began a new epoch after a restore): it runs on, and its output stays in its
- * pipes. Either way it is freed when its main process has been reaped.
+ * processes. Detached (the host began a new epoch after a restore): it runs on, its output is thrown away, and its stdin stays
+ * open and silent; one of which nobody had heard yet that it started is dropped. Either way it is freed when its
+ * main process has been reaped.
  *
  * Reentrance: callbacks of streams run inside stream code, so nothing is freed there; they arm the
  * tick, a timer that fires at the end of the same turn of the loop, and that ends what is over.
@@ -442,16 +443,28 @@ int cmd_resize(struct cmd *c, uint32_t rows, uint32_t cols)
 	return 0;
 }
 
-void cmd_detach(struct cmd *c)
+static void forget_session(struct cmd *c)
 {
 	c->ev = NULL;
 	c->user = NULL;
 	arm_tick(c->cmds);
 }
 
+void cmd_detach(struct cmd *c)
+{
+	if (!c->started) {
+		cmd_drop(c);
+		return;
+	}
+	forget_session(c);
+	c->in.window = 0;
+	for (int i = 0; i < 2; i++)
+		out_discard(&c->out[i]);
+}
+
 void cmd_drop(struct cmd *c)
 {
 	(void)cgroup_kill(&c->cgroup);
 	close_streams(c);
-	cmd_detach(c);
+	forget_session(c);
 }

@@ -60,7 +60,7 @@ int cmd_signal(struct cmd *c, uint32_t number);
 int cmd_resize(struct cmd *c, uint32_t rows, uint32_t cols);
 /* cmd_drop() - the session is gone for good: kill the command; no more events */
 void cmd_drop(struct cmd *c);
-/* cmd_detach() - the session is gone by a RESET: the command runs on, its output is held; no more events */
+/* cmd_detach() - the session is gone by a RESET: the command runs on, its output is thrown away; no more events */
 void cmd_detach(struct cmd *c);
 
 #endif

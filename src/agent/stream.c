@@ -48,7 +48,7 @@ static void out_wait(struct out_stream *o)
 /* Reads and sends once. Return: whether to go on. */
 static bool out_step(struct out_stream *o)
 {
-	size_t max = MIN(o->credit, sizeof(chunk));
+	size_t max = o->discard ? sizeof(chunk) : MIN(o->credit, sizeof(chunk));
 
 	if (o->draining && o->left == 0) {
 		out_end(o);
@@ -66,15 +66,17 @@ static bool out_step(struct out_stream *o)
 		out_end(o);
 		return false;
 	}
-	o->credit -= (uint64_t)n;
 	o->left -= o->draining ? (uint64_t)n : 0;
+	if (o->discard)
+		return true;
+	o->credit -= (uint64_t)n;
 	return o->send(o->user, o->number, chunk, (size_t)n);
 }
 
 void out_pump(struct out_stream *o)
 {
 	for (int i = 0; o->fd >= 0 && i < OUT_TURNS; i++) {
-		if (o->credit == 0 || !o->room(o->user)) {
+		if (!o->discard && (o->credit == 0 || !o->room(o->user))) {
 			/* Without credit only the end can be told, and nobody needs that before the command's. */
 			out_pause(o);
 			return;
@@ -100,6 +102,13 @@ void out_drain(struct out_stream *o)
 	if (o->left == 0)
 		out_end(o);
 	else
+		out_pump(o);
+}
+
+void out_discard(struct out_stream *o)
+{
+	o->discard = true;
+	if (o->fd >= 0)
 		out_pump(o);
 }
 

@@ -19,6 +19,7 @@
  * @src:	watched only while there is credit and room: a hang-up would wake us without end
  * @draining:	the command is over: read at most @left bytes more and end when nothing is there, whoever
  *		else still holds the other side
+ * @discard:	nobody is left to read: what comes is thrown away, so that the command does not wait for ever
  */
 struct out_stream {
 	struct loop *loop;
@@ -26,6 +27,7 @@ struct out_stream {
 	struct loop_src *src;
 	uint64_t credit;
 	bool draining;
+	bool discard;
 	uint64_t left;
 	uint32_t number; /* AGENT_STDOUT or AGENT_STDERR */
 	/* may more be sent now? send what was read; false: the receiver is gone */
@@ -40,6 +42,8 @@ void out_done(struct out_stream *o);
 void out_pump(struct out_stream *o);
 /* out_drain() - the command is over: see @draining */
 void out_drain(struct out_stream *o);
+/* out_discard() - see @discard */
+void out_discard(struct out_stream *o);
 /* out_grant() - more credit; 0 or -EPROTO past any sensible sum */
 int out_grant(struct out_stream *o, uint32_t bytes);
 

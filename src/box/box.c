@@ -30,11 +30,13 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "box/machine.h"
+#include "box/saved.h"
+#include "box/snapshot.h"
 #include "engine/qcow2.h"
 #include "engine/template.h"
 #include "wire/mon.h"
 
-static struct template_env template_env_of(struct vial *v, const char *monitor, uid_t uid)
+struct template_env box_template_env(struct vial *v, const char *monitor, uid_t uid)
 {
 	return (struct template_env){
 		.dir_fd = v->templates_fd,
@@ -51,7 +53,7 @@ static struct template_env template_env_of(struct vial *v, const char *monitor, 
 
 _Static_assert(IMAGE_EXTENTS_MAX <= LAUNCH_EXTENTS_MAX, "an image's extents fit a launch description");
 
-static int open_image(struct vial_box *b, struct vial_err *err)
+int box_open_image(struct vial_box *b, struct vial_err *err)
 {
 	_cleanup_free_ char *unpack = NULL, *base = NULL;
 	_cleanup_fd_ int lock = -1;
@@ -76,26 +78,34 @@ static int open_image(struct vial_box *b, struct vial_err *err)
 	return image_open(&env, ref, b->spec->rootfs != NULL, &b->image, err);
 }
 
-int box_create(struct vial *v, const struct vial_spec *spec, struct vial_box **ret, struct vial_err *err)
+int box_new(struct vial *v, struct vial_box **ret, struct vial_err *err)
 {
-	_cleanup_(box_freep) struct vial_box *b = calloc(1, sizeof(*b));
+	struct vial_box *b = calloc(1, sizeof(*b));
 	uint8_t id[16];
-	int r;
 
 	if (!b)
 		return err_sys(err, -ENOMEM, "create a box");
 	b->home = v;
-	b->console_fd = -1;
+	b->console_fd = b->upper_ro = -1;
 	b->lifeline_in.max = FRAME_MAX;
 	launcher_init(&b->launcher);
-	r = spec_check(spec, err);
-	r = r ?: spec_copy(spec, &b->spec, err);
-	if (r < 0)
-		return r;
+	*ret = b; /* from here on destructible */
 	if (getrandom(id, sizeof(id), 0) != sizeof(id))
 		return err_sys(err, -EIO, "create a box: getrandom");
 	str_hex(id, sizeof(id), b->id);
-	r = open_image(b, err);
+	return 0;
+}
+
+int box_create(struct vial *v, const struct vial_spec *spec, struct vial_box **ret, struct vial_err *err)
+{
+	_cleanup_(box_freep) struct vial_box *b = NULL;
+	int r = spec_check(spec, err);
+
+	if (r == 0 && spec->from)
+		return box_create_from(v, spec->from, spec, false, ret, err);
+	r = r ?: box_new(v, &b, err);
+	r = r ?: spec_copy(spec, &b->spec, err);
+	r = r ?: box_open_image(b, err);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(b);
@@ -192,15 +202,14 @@ static int make_dir(struct vial_box *b, uid_t uid, struct vial_err *err)
 	return 0;
 }
 
-/* A file without a name in the state directory. */
-static int nameless_file(struct vial *v)
+int box_file(struct vial *v)
 {
 	char name[48];
 	int fd = openat(v->boxes_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
 	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
 		return fd < 0 ? -errno : fd;
-	snprintf(name, sizeof(name), ".upper-%d", (int)getpid());
+	snprintf(name, sizeof(name), ".file-%d", (int)getpid());
 	fd = openat(v->boxes_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
@@ -211,7 +220,7 @@ static int nameless_file(struct vial *v)
 static int add_disks(struct vial_box *b, struct vial_err *err)
 {
 	struct launcher *l = &b->launcher;
-	_cleanup_fd_ int upper = nameless_file(b->home);
+	_cleanup_fd_ int upper = box_file(b->home);
 	_cleanup_fd_ int base = -1;
 	struct stat st;
 	int r = 0;
@@ -221,7 +230,12 @@ static int add_disks(struct vial_box *b, struct vial_err *err)
 		return base;
 	r = upper < 0 ? upper : fstat(base, &st) < 0 ? -errno : qcow2_init(upper, (uint64_t)st.st_size);
 	l->launch.upper_bytes = r < 0 ? 0 : (uint64_t)st.st_size;
-	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER, take_fd(upper));
+	if (r == 0)
+		r = b->upper_ro = fd_reopen(upper, O_RDONLY);
+	r = r < 0 ? r : launcher_add_own(l, LAUNCH_FD_UPPER, take_fd(upper));
+	r = r ?: launcher_add(l, LAUNCH_FD_UPPER_RO, b->upper_ro);
+	for (size_t i = 0; r == 0 && i < b->n_mids; i++)
+		r = launcher_add(l, LAUNCH_FD_UPPER_MID, b->mids[i]);
 	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_BASE, take_fd(base));
 	for (size_t i = 0; r == 0 && i < b->image.n_extents; i++) {
 		l->launch.extent_bytes[i] = b->image.extents[i].bytes;
@@ -245,25 +259,33 @@ static int describe(struct vial_box *b, const struct machine *m)
 	d->cpus = m->cpus;
 	d->memory_max = m->memory;
 	d->log_level = (uint32_t)b->home->log_level;
-	d->qemu = strdup(m->t.host->qemu);
-	d->accel = strdup(m->t.host->accel);
-	d->machine = strdup(m->t.host->machine);
-	d->cmdline = strdup(m->t.cmdline);
+	d->cmdline = strdup(m->t.cmdline ? m->t.cmdline : "");
 	d->fstype = strdup(b->image.fstype);
 	d->hostname = strdup(hostname ? hostname : short_id);
 	if (b->spec->console)
 		d->console_shell = strdup("/bin/sh");
-	if (!d->qemu || !d->accel || !d->machine || !d->cmdline || !d->fstype || !d->hostname)
+	if (!d->cmdline || !d->fstype || !d->hostname)
 		return -ENOMEM;
+	int r = launcher_add_host(&b->launcher, m->t.host);
+	if (r < 0)
+		return r;
 	if (getrandom(d->next_key, LINK_KEY_SIZE, 0) != LINK_KEY_SIZE)
 		return -EIO;
 	return b->home->log_fd >= 0 ? launcher_add(&b->launcher, LAUNCH_FD_LOG, b->home->log_fd) : 0;
 }
 
+/* QEMU must be told of a kernel even where none is booted. */
+static int add_stub(struct vial_box *b, const struct machine *m)
+{
+	if (m->t.host->engine != LAUNCH_QEMU)
+		return 0;
+	return launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, template_kernel_stub());
+}
+
 static int add_restore(struct vial_box *b, struct machine *m, const char *monitor, uid_t uid,
 		       struct vial_err *err)
 {
-	const struct template_env env = template_env_of(b->home, monitor, uid);
+	const struct template_env env = box_template_env(b->home, monitor, uid);
 	struct root_of root;
 	struct template t;
 	int r = root_of_image(b->home, &b->image, &root, err);
@@ -281,18 +303,52 @@ static int add_restore(struct vial_box *b, struct machine *m, const char *monito
 	memcpy(b->launcher.launch.reset_key, t.reset_key, LINK_KEY_SIZE);
 	r = launcher_add_own(&b->launcher, LAUNCH_FD_MEM, take_fd(t.mem_fd));
 	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_STATE, take_fd(t.state_fd));
-	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_UPPER_MID, take_fd(t.upper_fd));
-	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, template_kernel_stub());
+	b->mids[b->n_mids++] = take_fd(t.upper_fd);
+	r = r ?: add_stub(b, m);
 	template_done(&t);
 	return r < 0 ? err_sys(err, r, "start from the template") : 0;
+}
+
+/* The machine that was saved says itself what it is. */
+static int add_saved(struct vial_box *b, struct machine *m, struct vial_err *err)
+{
+	struct launch *d = &b->launcher.launch;
+	struct saved *s = b->from;
+	int r = home_host(b->home, err);
+
+	if (r < 0)
+		return r;
+	m->t.host = &b->home->host;
+	m->t.vcpus = s->vcpus;
+	m->t.memory = s->memory;
+	m->cpus = s->cpus;
+	m->memory = s->memory_max;
+	d->mode = LAUNCH_RESTORE;
+	d->rooted = 1;
+	d->untrusted = d->strict = s->untrusted;
+	memcpy(d->reset_key, s->key, LINK_KEY_SIZE);
+	for (; b->n_mids < s->n_mids; b->n_mids++)
+		b->mids[b->n_mids] = take_fd(s->mids[b->n_mids]);
+	s->n_mids = 0;
+	r = launcher_add_own(&b->launcher, LAUNCH_FD_MEM, take_fd(s->mem_fd));
+	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_STATE, take_fd(s->state_fd));
+	r = r ?: add_stub(b, m);
+	return r < 0 ? err_sys(err, r, "start from a saved machine") : 0;
+}
+
+/* vial-vmm makes its own, which it can give back page by page. */
+static int cold_memory(uint64_t bytes)
+{
+	_cleanup_fd_ int fd = memfd_create("vial-memory", MFD_CLOEXEC);
+
+	return fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ? -errno : take_fd(fd);
 }
 
 /* With a console the guest is booted before the user's eyes. */
 static int add_cold(struct vial_box *b, const struct machine *m, struct vial_err *err)
 {
 	struct launcher *l = &b->launcher;
-	int mem = memfd_create("vial-memory", MFD_CLOEXEC), sv[2];
-	int r = mem < 0 || ftruncate(mem, (off_t)m->t.memory) < 0 ? -errno : 0;
+	int sv[2], r = 0;
 
 	l->launch.mode = LAUNCH_COLD;
 	if (r == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
@@ -301,11 +357,24 @@ static int add_cold(struct vial_box *b, const struct machine *m, struct vial_err
 		b->console_fd = sv[0];
 		r = launcher_add_own(l, LAUNCH_FD_CONSOLE, sv[1]);
 	}
-	r = r ?: launcher_add_own(l, LAUNCH_FD_MEM, take_fd(mem));
+	if (m->t.host->engine == LAUNCH_QEMU)
+		r = r ?: launcher_add_own(l, LAUNCH_FD_MEM, cold_memory(m->t.memory));
 	r = r ?: launcher_add(l, LAUNCH_FD_KERNEL, m->t.kernel_fd);
 	r = r ?: launcher_add_own(l, LAUNCH_FD_INITRD, template_initrd(&m->t));
-	fd_close(&mem);
 	return r < 0 ? err_sys(err, r, "boot with a console") : 0;
+}
+
+static int add_memory(struct vial_box *b, struct machine *m, const char *monitor, uid_t uid,
+		      struct vial_err *err)
+{
+	int r;
+
+	if (b->from)
+		return add_saved(b, m, err);
+	r = machine_init(b->home, b->spec, &b->image, m, err);
+	if (r < 0)
+		return r;
+	return b->spec->console ? add_cold(b, m, err) : add_restore(b, m, monitor, uid, err);
 }
 
 int box_start(struct vial_box *b, struct vial_err *err)
@@ -318,14 +387,13 @@ int box_start(struct vial_box *b, struct vial_err *err)
 	if (b->started)
 		return err_set(err, VIAL_E_STATE, "the box was started already");
 	home_sweep(b->home);
-	r = machine_init(b->home, b->spec, &b->image, &m, err);
-	r = r ?: home_helper(b->home, "vial-monitor", &monitor, err);
+	r = home_helper(b->home, "vial-monitor", &monitor, err);
 	r = r ?: home_uid(b->home, &uid, &lock, err);
 	if (r < 0)
 		return r;
 	if (lock >= 0 && launcher_add_own(&b->launcher, LAUNCH_FD_HOLD, lock) < 0)
 		return err_sys(err, -EMFILE, "start the box");
-	r = b->spec->console ? add_cold(b, &m, err) : add_restore(b, &m, monitor, uid, err);
+	r = add_memory(b, &m, monitor, uid, err);
 	r = r ?: add_disks(b, err);
 	if (r < 0)
 		return r;
@@ -356,7 +424,7 @@ int box_prepare(struct vial *v, const struct vial_spec *spec, bool force, struct
 	r = r ?: home_uid(v, &uid, &lock, err);
 	if (r < 0)
 		return r;
-	const struct template_env env = template_env_of(v, monitor, uid);
+	const struct template_env env = box_template_env(v, monitor, uid);
 	r = template_open(&env, &m.t, force, &t, err);
 	if (r < 0)
 		return r;
@@ -423,6 +491,10 @@ void box_free(struct vial_box *b)
 	if (b->dir_made)
 		(void)path_rm_rf_at(b->home->boxes_fd, b->id);
 	fd_close(&b->console_fd);
+	fd_close(&b->upper_ro);
+	for (size_t i = 0; i < b->n_mids; i++)
+		fd_close(&b->mids[i]);
+	saved_free(b->from);
 	frame_in_done(&b->lifeline_in);
 	image_done(&b->image);
 	spec_free(b->spec);

@@ -6,16 +6,23 @@
 #include "box/home.h"
 #include "box/spec.h"
 #include "engine/launcher.h"
+#include "engine/template.h"
 #include "image/image.h"
 #include "wire/frame.h"
 
 #define BOX_SOCKET "s" /* in the box's directory */
+
+struct saved;
 
 /**
  * struct vial_box - a box of this process
  * @home:	borrowed; outlives the box
  * @dir_made:	boxes/<id> exists and is ours to remove until the monitor runs
  * @console_fd:	our end of the serial console, -1
+ * @from:	the saved machine it is started from; NULL: a template. Owned
+ * @mids:	of its writable disk, read-only: what it does not write (any more), the lowest first; owned
+ * @upper_ro:	what it writes, read-only; -1 before the start
+ * @pause_us:	how long it stood still for the last snapshot or fork
  */
 struct vial_box {
 	struct vial *home;
@@ -27,6 +34,11 @@ struct vial_box {
 	int console_fd;
 	struct launcher launcher;
 	struct frame_in lifeline_in;
+	struct saved *from;
+	int mids[LAUNCH_UPPERS_MAX];
+	size_t n_mids;
+	int upper_ro;
+	uint32_t pause_us;
 };
 
 int box_create(struct vial *v, const struct vial_spec *spec, struct vial_box **ret, struct vial_err *err);
@@ -37,5 +49,14 @@ DEFINE_CLEANUP(struct vial_box, box_free)
 
 /* box_prepare() - build the template @spec needs; @force: anew */
 int box_prepare(struct vial *v, const struct vial_spec *spec, bool force, struct vial_err *err);
+
+/* box_new() - an empty one of @v with an id; 0 or an error */
+int box_new(struct vial *v, struct vial_box **ret, struct vial_err *err);
+/* box_open_image() - the root disk that its specification names */
+int box_open_image(struct vial_box *b, struct vial_err *err);
+/* box_file() - a file without a name in the state directory; descriptor or -errno */
+int box_file(struct vial *v);
+/* box_template_env() - who builds templates and the like: @uid */
+struct template_env box_template_env(struct vial *v, const char *monitor, uid_t uid);
 
 #endif

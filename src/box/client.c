@@ -30,7 +30,7 @@ static void client_free(struct client *c)
 	struct monitor *m = c->m;
 
 	if (c->conn)
-		link_abort(m->link, c->conn);
+		transport_abort(m->transport, c->conn);
 	if (c->prev)
 		c->prev->next = c->next;
 	else
@@ -38,6 +38,9 @@ static void client_free(struct client *c)
 	if (c->next)
 		c->next->prev = c->prev;
 	m->n_clients--;
+	control_client_gone(m, c);
+	for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++)
+		fd_close(&c->fds[i]);
 	loop_src_free(c->src);
 	fd_close(&c->fd);
 	frame_in_done(&c->in);
@@ -83,7 +86,7 @@ static bool client_error(struct client *c, int code, int sys_errno, const char *
 	client_put(c, &m);
 	c->ending = true;
 	if (c->conn)
-		link_abort(c->m->link, c->conn);
+		transport_abort(c->m->transport, c->conn);
 	c->conn = 0;
 	return client_flush(c);
 }
@@ -93,6 +96,13 @@ static bool client_error_str(struct client *c, int code, const char *text)
 	return client_error(c, code, 0, text, strlen(text));
 }
 
+void client_tell(struct client *c, const struct mon_msg *msg, bool last)
+{
+	client_put(c, msg);
+	c->ending = c->ending || last;
+	(void)client_flush(c);
+}
+
 /* Sends one message to the agent on the client's connection. False if the client was freed. */
 static bool to_agent(struct client *c, const struct agent_host_msg *msg)
 {
@@ -100,7 +110,7 @@ static bool to_agent(struct client *c, const struct agent_host_msg *msg)
 	int r = agent_host_msg_put(&frame, msg);
 
 	if (r == 0)
-		r = link_send(c->m->link, c->conn, frame.data, frame.len);
+		r = transport_send(c->m->transport, c->conn, frame.data, frame.len);
 	if (r == -E2BIG || r == -EFBIG)
 		return client_error_str(c, VIAL_E_CMD_TOO_LONG, "argument list too long (16 MiB at most)");
 	if (r == -EPIPE)
@@ -111,16 +121,16 @@ static bool to_agent(struct client *c, const struct agent_host_msg *msg)
 }
 
 /* Opens the command's connection and sends hello and request in one go. False if the client was freed. */
-static bool start_command(struct client *c)
+static bool start_command(struct client *c, struct slice body)
 {
 	struct agent_host_msg hello = { .type = AGENT_HOST_HELLO };
 	struct agent_host_msg msg = { .type = AGENT_HOST_EXEC };
-	int r = mon_exec_decode((struct slice){ (uint8_t *)c->request.data, c->request.len }, &msg.exec);
+	int r = mon_exec_decode(body, &msg.exec);
 
 	if (r < 0)
 		return client_error_str(c, r == -E2BIG ? VIAL_E_CMD_TOO_LONG : VIAL_E_PROTOCOL,
 					r == -E2BIG ? "argument list too long" : "malformed exec request");
-	r = link_open(c->m->link, false, &c->conn);
+	r = transport_open(c->m->transport, false, &c->conn);
 	if (r < 0) {
 		agent_host_msg_done(&msg);
 		return client_error_str(c, VIAL_E_LIMIT, "too many commands in this box at once");
@@ -131,9 +141,16 @@ static bool start_command(struct client *c)
 	log_debug("command %u goes to the agent", c->conn);
 	bool alive = to_agent(c, &hello) && to_agent(c, &msg);
 	agent_host_msg_done(&msg);
-	if (alive)
-		buf_done(&c->request);
 	return alive;
+}
+
+/* The same for a request that came while the box was held. */
+static bool start_waiting(struct client *c)
+{
+	_cleanup_buf_ struct buf request = c->request;
+
+	c->request = (struct buf){ 0 };
+	return start_command(c, (struct slice){ (uint8_t *)request.data, request.len });
 }
 
 static bool client_process(struct client *c);
@@ -142,12 +159,14 @@ void clients_start_pending(struct monitor *m)
 {
 	struct client *c = m->clients, *prev;
 
+	if (m->held)
+		return;
 	/* The list has the newest first; commands start in the order in which their clients came. */
 	while (c && c->next)
 		c = c->next;
 	for (; c; c = prev) {
 		prev = c->prev;
-		if (c->requested && !c->conn && !c->ending && start_command(c))
+		if (c->request.len && !c->ending && start_waiting(c))
 			(void)client_process(c);
 	}
 }
@@ -159,7 +178,7 @@ void clients_fail_all(struct monitor *m)
 	for (struct client *c = m->clients; c; c = next) {
 		next = c->next;
 		c->conn = 0;
-		if (!c->ending && c->requested)
+		if (!c->ending && (c->requested || c->control || c == m->control_op.client))
 			(void)client_error_str(c, m->why_code, m->why);
 	}
 }
@@ -175,14 +194,14 @@ static bool on_exec(struct client *c, struct slice body)
 	if (c->requested)
 		return client_error_str(c, VIAL_E_PROTOCOL, "second exec request on a connection");
 	c->requested = true;
-	c->request.limit = FRAME_MAX_EXEC;
-	buf_append(&c->request, body.p, body.n);
-	if (!buf_ok(&c->request))
-		return client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
 	if (c->m->state >= MON_ENDING)
 		return client_error_str(c, c->m->why_code ? c->m->why_code : VIAL_E_STATE,
 					c->m->why[0] ? c->m->why : "the box is stopping");
-	return c->m->control ? start_command(c) : true;
+	if (!c->m->held)
+		return start_command(c, body);
+	c->request.limit = FRAME_MAX_EXEC;
+	buf_append(&c->request, body.p, body.n);
+	return buf_ok(&c->request) ? true : client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
 }
 
 static bool on_credit(struct client *c, const struct agent_credit *credit)
@@ -207,6 +226,23 @@ static bool on_stdin(struct client *c, struct slice body)
 	return to_agent(c, &msg);
 }
 
+/* What concerns the whole box: control.c. The connection is for this alone. */
+static bool on_control(struct client *c, const struct mon_msg *m)
+{
+	if (c->requested || c->control || c->m->control_op.client == c)
+		return client_error_str(c, VIAL_E_PROTOCOL, "second request on a connection");
+	if (m->type == MON_SNAPSHOT && c->fds[MON_SNAPSHOT_FDS - 1] < 0)
+		return client_error_str(c, VIAL_E_PROTOCOL, "a snapshot without its descriptors");
+	if (c->m->state >= MON_ENDING)
+		return client_error_str(c, VIAL_E_STATE, "the box is stopping");
+	c->control = m->type;
+	if (m->type == MON_UPDATE) {
+		c->update_cpus = m->update.cpus;
+		c->update_memory = m->update.memory;
+	}
+	return true;
+}
+
 /* One message of a client. False if it was freed. */
 static bool client_msg(struct client *c, const struct mon_msg *m)
 {
@@ -218,6 +254,8 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 		client_put(c, &(struct mon_msg){ .type = MON_DONE });
 		return client_flush(c);
 	}
+	if (m->type >= MON_PAUSE && m->type <= MON_SNAPSHOT)
+		return on_control(c, m);
 	if (!c->requested)
 		return client_error_str(c, VIAL_E_PROTOCOL, "message before the exec request");
 	if (!c->conn)
@@ -244,7 +282,7 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 	}
 }
 
-/* Does what the client said so far. While its command waits for the agent, so does all it says about it. */
+/* Does what the client said so far. While its command waits (control.c), so does all it says about it. */
 static bool client_process(struct client *c)
 {
 	const uint8_t *p;
@@ -252,7 +290,7 @@ static bool client_process(struct client *c)
 	size_t n;
 	int r = 0;
 
-	while (r == 0 && !c->ending && !(c->requested && c->request.len)) {
+	while (r == 0 && !c->ending && !c->request.len) {
 		r = frame_in_next(&c->in, &p, &n);
 		if (r == 0)
 			return true;
@@ -263,17 +301,36 @@ static bool client_process(struct client *c)
 	return r < 0 ? client_error_str(c, VIAL_E_PROTOCOL, "malformed message") : true;
 }
 
+/* Descriptors come only with a snapshot, all at once. Takes all of @fds; false: they are wrong, and closed. */
+static bool take_fds(struct client *c, const int *fds, size_t n)
+{
+	bool good = n == 0 || (n == MON_SNAPSHOT_FDS && c->fds[0] < 0 && !c->requested && !c->control);
+
+	for (size_t i = 0; i < n; i++) {
+		if (good)
+			c->fds[i] = fds[i];
+		else
+			close(fds[i]);
+	}
+	return good;
+}
+
 static bool client_read(struct client *c)
 {
 	static uint8_t chunk[KIB(64)]; /* one thread; contents do not outlive the call */
 
-	ssize_t got = recv(c->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+	int fds[FD_PASS_MAX];
+	size_t n_fds = 0;
+	ssize_t got = fd_recv(c->fd, chunk, sizeof(chunk), fds, &n_fds); /* the socket does not block */
+
+	if (got == -EAGAIN || got == -EINTR)
 		return true;
 	if (got <= 0) {
 		client_free(c);
 		return false;
 	}
+	if (!take_fds(c, fds, n_fds))
+		return client_error_str(c, VIAL_E_PROTOCOL, "descriptors that nobody asked for");
 	if (frame_in_push(&c->in, chunk, (size_t)got) < 0)
 		return client_error_str(c, VIAL_E_PROTOCOL, "malformed message");
 	return client_process(c);
@@ -290,6 +347,8 @@ static void on_client(struct loop_src *src _unused_, uint32_t events, void *data
 		(void)client_read(c);
 	else if (events & (EPOLLHUP | EPOLLERR))
 		client_free(c);
+	/* Not from within: an answer at once may free the client. */
+	control_request(m);
 	monitor_flush_agent(m);
 }
 
@@ -304,6 +363,8 @@ void clients_accept(struct monitor *m, int listen_fd)
 	if (!c || loop_add_fd(m->loop, fd, EPOLLIN, on_client, c, &c->src) < 0)
 		return;
 	c->m = m;
+	for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++)
+		c->fds[i] = -1;
 	c->fd = take_fd(fd);
 	c->in.max = FRAME_MAX_EXEC;
 	c->out.buf.limit = MON_OUT_MAX;

@@ -4,29 +4,21 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "box/request.h"
 
 static int connect_box(const struct vial_box *b)
 {
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	_cleanup_fd_ int fd = request_connect(b);
+	int r = fd < 0 ? fd : fd_set_nonblock(fd, true);
 
-	if (fd < 0)
-		return -errno;
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, b->id,
-		 BOX_SOCKET);
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return -errno;
-	int r = fd_set_nonblock(fd, true);
 	return r < 0 ? r : take_fd(fd);
 }
 

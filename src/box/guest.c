@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The agent's side of the monitor: link, control connection, the steps from a running machine to
+ * The agent's side of the monitor: transport, control connection, the steps from a running machine to
  * a box that takes commands.
  *
  * Theory of operation
  *
- * Steps: RESET is queued as soon as the machine is being started (the port takes it when the guest
- * opens it) -> HELLO -> control connection: hello, Refresh, Setup sent in one go, and the commands that wait
- * right behind them: the agent handles all of it in order, so no round trip is spent waiting.
+ * Steps: control connection, hello, Refresh and Setup are queued in one go, and commands right behind them: the agent
+ * handles all of it in order, so no round trip is spent waiting. For a machine that is resumed that is while it
+ * is being started; for one that boots, when its agent is there.
  * Building a template: hello, Quiesce -> Done -> the engine saves. Preparing one with its root set up: identity,
  * Setup, Thaw, a first command to warm up, Quiesce -> Done -> the engine saves.
  * Who is trusted: the guest is hostile. An answer that was not asked for ends the box.
@@ -35,7 +35,7 @@ int guest_ask(struct monitor *m, const struct agent_host_msg *msg)
 			return -EBUSY;
 		m->asked[m->n_asked++] = msg->type;
 	}
-	return link_send(m->link, m->control, frame.data, frame.len);
+	return transport_send(m->transport, m->control, frame.data, frame.len);
 }
 
 void guest_fill_hello(struct agent_host_msg *msg)
@@ -53,28 +53,34 @@ static int send_hello(struct monitor *m)
 	return guest_ask(m, &msg);
 }
 
-static int send_identity(struct monitor *m)
+int guest_refresh(struct monitor *m)
 {
 	struct agent_host_msg refresh = { .type = AGENT_HOST_REFRESH };
-	struct agent_host_msg setup = { .type = AGENT_HOST_SETUP };
-	struct agent_host_msg thaw = { .type = AGENT_HOST_THAW };
 	uint8_t entropy[64];
 
 	if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
 		return -EIO;
-	refresh.refresh.generation = 1;
+	refresh.refresh.generation = ++m->generation;
 	refresh.refresh.entropy = (struct slice){ entropy, sizeof(entropy) };
 	refresh.refresh.wall_ns = clock_wall_ns();
 	refresh.refresh.hostname = slice_str(m->launch.hostname);
 	refresh.refresh.machine_id = slice_str(m->launch.id);
 	refresh.refresh.memory_max = m->launch.memory_max;
 	refresh.refresh.cpus = m->launch.cpus;
+	return guest_ask(m, &refresh);
+}
+
+static int send_identity(struct monitor *m)
+{
+	struct agent_host_msg setup = { .type = AGENT_HOST_SETUP };
+	struct agent_host_msg thaw = { .type = AGENT_HOST_THAW };
+
 	setup.setup.root_serial = slice_str(LAYOUT_ROOT_SERIAL);
 	setup.setup.root_fstype = slice_str(m->launch.fstype);
 	setup.setup.upper_serial = slice_str(LAYOUT_UPPER_SERIAL);
 	if (m->launch.console_shell)
 		setup.setup.console_shell = slice_str(m->launch.console_shell);
-	int r = guest_ask(m, &refresh);
+	int r = guest_refresh(m);
 	if (r == 0 && !m->launch.rooted)
 		r = guest_ask(m, &setup);
 	if (r == 0 && launch_incoming(&m->launch))
@@ -90,7 +96,7 @@ static void warm_up(struct monitor *m)
 {
 	struct agent_host_msg hello = { .type = AGENT_HOST_HELLO }, msg = { .type = AGENT_HOST_EXEC };
 	_cleanup_buf_ struct buf out = { 0 };
-	int r = link_open(m->link, false, &m->warm);
+	int r = transport_open(m->transport, false, &m->warm);
 
 	guest_fill_hello(&hello);
 	r = r ?: strv_add(&msg.exec.argv, "/bin/sh");
@@ -101,7 +107,7 @@ static void warm_up(struct monitor *m)
 	msg.exec.timeout_ms = 10000;
 	r = r ?: agent_host_msg_put(&out, &hello);
 	r = r ?: agent_host_msg_put(&out, &msg);
-	r = r ?: link_send(m->link, m->warm, out.data, out.len);
+	r = r ?: transport_send(m->transport, m->warm, out.data, out.len);
 	agent_host_msg_done(&msg);
 	if (r < 0)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot warm the guest up: %s", strerror(-r));
@@ -116,23 +122,33 @@ static void quiesce(struct monitor *m)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
 }
 
-static void on_reset(void *owner)
+/* What every guest is asked first. */
+static int first_requests(struct monitor *m)
+{
+	struct agent_host_msg quiesce = { .type = AGENT_HOST_QUIESCE };
+	int r = transport_open(m->transport, true, &m->control);
+
+	m->control_in.max = FRAME_MAX;
+	r = r ?: send_hello(m);
+	if (m->launch.mode == LAUNCH_BUILD)
+		return r ?: guest_ask(m, &quiesce);
+	return r ?: send_identity(m);
+}
+
+static void on_ready(void *owner)
 {
 	struct monitor *m = owner;
-	int r = link_open(m->link, true, &m->control);
 
 	log_debug("agent is up");
 	m->state = MON_UP;
-	m->control_in.max = FRAME_MAX;
-	r = r ?: send_hello(m);
-	if (r == 0 && m->launch.mode == LAUNCH_BUILD)
-		quiesce(m);
-	else
-		r = r ?: send_identity(m);
+	if (launch_incoming(&m->launch))
+		return;
+	int r = first_requests(m);
 	if (r < 0) {
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
 		return;
 	}
+	m->held = false;
 	clients_start_pending(m);
 }
 
@@ -147,7 +163,9 @@ static void on_done(struct monitor *m)
 	enum agent_host_type what = m->asked[0];
 	memmove(m->asked, m->asked + 1, --m->n_asked * sizeof(m->asked[0]));
 	log_debug("agent done with request %d", what);
-	if (m->launch.mode == LAUNCH_PREPARE && what == AGENT_HOST_THAW)
+	if (m->state >= MON_READY)
+		control_agent_done(m, what);
+	else if (m->launch.mode == LAUNCH_PREPARE && what == AGENT_HOST_THAW)
 		warm_up(m);
 	else if (what == (launch_incoming(&m->launch) ? AGENT_HOST_THAW : AGENT_HOST_SETUP))
 		monitor_ready(m);
@@ -169,6 +187,11 @@ static void control_msg(struct monitor *m, const struct agent_guest_msg *g)
 		size_t what = m->n_asked ? m->asked[0] : 0;
 		const char *name =
 			what < ARRAY_SIZE(names) && names[what] ? names[what] : "do what was asked";
+		if (m->n_asked && m->state == MON_READY) {
+			memmove(m->asked, m->asked + 1, --m->n_asked * sizeof(m->asked[0]));
+			if (control_agent_failed(m, (enum agent_host_type)what, g->failed.message))
+				break;
+		}
 		monitor_fail(m, g->failed.kind == AGENT_FAIL_ROOT ? VIAL_E_UNSUPPORTED : VIAL_E_ENGINE,
 			     "the guest could not %s: %.*s", name, (int)g->failed.message.n,
 			     (const char *)g->failed.message.p);
@@ -227,29 +250,28 @@ static void on_shut(void *owner, uint32_t conn)
 {
 	struct monitor *m = owner;
 
-	link_shut(m->link, conn);
+	transport_shut(m->transport, conn);
 	on_gone(owner, conn);
 }
 
-static void on_opened(void *owner _unused_, uint32_t conn _unused_)
+static void on_broken(void *owner)
 {
-	/* Only hosts open connections; the link refuses others. */
+	monitor_fail(owner, VIAL_E_PROTOCOL, "the guest's agent broke the link protocol");
 }
 
-static const struct link_ops link_callbacks = { on_opened, on_data, on_shut, on_gone, on_reset };
+static const struct transport_events transport_callbacks = { on_ready, on_data, on_shut, on_gone, on_broken };
 
 int guest_init(struct monitor *m, struct vial_err *err)
 {
-	uint8_t epoch[LINK_EPOCH_SIZE];
-	int r = link_new(LINK_HOST, &link_callbacks, m, &m->link);
+	int r;
 
-	if (r == 0 && getrandom(epoch, sizeof(epoch), 0) != sizeof(epoch))
-		r = -EIO;
-	r = r ?: link_reset(m->link, m->launch.reset_key, m->launch.next_key, epoch);
-	return r < 0 ? err_sys(err, r, "prepare the link to the guest") : 0;
-}
-
-int guest_feed(struct monitor *m, const void *p, size_t n)
-{
-	return link_feed(m->link, p, n);
+	if (m->ops->connect)
+		r = transport_vsock_new(launch_incoming(&m->launch), &transport_callbacks, m, &m->transport);
+	else
+		r = transport_link_new(&m->launch, &transport_callbacks, m, &m->transport);
+	/* A boot takes seconds, by which the clock that the guest is told would be late. */
+	m->held = !launch_incoming(&m->launch);
+	if (!m->held)
+		r = r ?: first_requests(m);
+	return r < 0 ? err_sys(err, r, "prepare the way to the guest's agent") : 0;
 }

@@ -71,45 +71,12 @@ void monitor_ready(struct monitor *m)
 		m->state = MON_READY;
 	loop_timer_set(m->timer, 0);
 	lifeline_put(m, &(struct mon_msg){ .type = MON_STARTED });
+	control_request(m);
 }
 
 void monitor_flush_agent(struct monitor *m)
 {
-	const uint8_t *p;
-	size_t n;
-
-	while (m->agent_src && (n = link_pending(m->link, &p)) > 0) {
-		ssize_t r = send(m->ops->agent_fd(m->engine), p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0) {
-			/* A dead machine is reported by its exit. */
-			loop_src_set_events(m->agent_src, EPOLLIN | (errno == EAGAIN ? EPOLLOUT : 0));
-			return;
-		}
-		link_drained(m->link, (size_t)r);
-	}
-	if (m->agent_src)
-		loop_src_set_events(m->agent_src, EPOLLIN);
-}
-
-static void on_agent(struct loop_src *src, uint32_t events, void *data)
-{
-	static uint8_t chunk[KIB(64)]; /* one thread; contents do not outlive the call */
-	struct monitor *m = data;
-
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
-		ssize_t n = recv(m->ops->agent_fd(m->engine), chunk, sizeof(chunk), MSG_DONTWAIT);
-		if (n > 0 && guest_feed(m, chunk, (size_t)n) < 0) {
-			monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent broke the link protocol");
-			return;
-		}
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-			loop_src_free(src);
-			m->agent_src = NULL;
-		}
-	}
-	monitor_flush_agent(m);
+	transport_flush(m->transport);
 }
 
 static void on_console(struct loop_src *src, uint32_t events _unused_, void *data)
@@ -212,9 +179,11 @@ static void on_timeout(struct loop_src *src _unused_, void *data)
 static void stop_box(struct monitor *m, uint32_t timeout_ms)
 {
 	struct agent_host_msg off = { .type = AGENT_HOST_POWER_OFF };
-	bool asked = m->state == MON_READY && guest_ask(m, &off) == 0;
+	bool asked = m->state == MON_READY && control_can_ask(m) && guest_ask(m, &off) == 0;
 
 	m->state = MON_ENDING;
+	if (asked && m->paused)
+		asked = m->ops->resume(m->engine, NULL) == 0;
 	if (!asked || timeout_ms == 0)
 		m->ops->kill(m->engine);
 	else
@@ -269,7 +238,7 @@ static int watch(struct monitor *m)
 				   on_client_gone, m, &m->client_src);
 	if (r == 0 && listen_fd >= 0)
 		r = loop_add_fd(m->loop, listen_fd, EPOLLIN, on_listen, m, &m->listen_src);
-	r = r ?: loop_add_fd(m->loop, m->ops->agent_fd(m->engine), EPOLLIN, on_agent, m, &m->agent_src);
+	r = r ?: transport_attach(m->transport, m->loop, m->ops, m->engine);
 	if (r == 0 && m->ops->console_fd(m->engine) >= 0)
 		r = loop_add_fd(m->loop, m->ops->console_fd(m->engine), EPOLLIN, on_console, m,
 				&m->console_src);
@@ -286,7 +255,12 @@ static int lock_down(struct monitor *m, struct vial_err *err)
 	const struct jail_path paths[] = { { m->boxes_path, JAIL_RMDIR }, { m->own_path, JAIL_WRITE } };
 	bool has_dir = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0) >= 0;
 
-	return jail_self(JAIL_MONITOR, paths, has_dir ? ARRAY_SIZE(paths) : 0, m->launch.without, err);
+	int missing = jail_self(JAIL_MONITOR, paths, has_dir ? ARRAY_SIZE(paths) : 0, m->launch.without, err);
+	if (missing > 0 && m->launch.strict)
+		return err_set(err, VIAL_E_UNSUPPORTED,
+			       "the monitor cannot be fully jailed on this host ('vial doctor' tells what is "
+			       "missing)");
+	return missing;
 }
 
 static void on_running(void *data)
@@ -300,13 +274,27 @@ static void on_running(void *data)
 	monitor_flush_agent(m);
 }
 
-static const struct engine_events engine_callbacks = { on_running, on_saved, on_exited };
+static void on_agent_listens(void *data)
+{
+	struct monitor *m = data;
+
+	transport_heard(m->transport);
+}
+
+static const struct engine_events engine_callbacks = { .running = on_running,
+						       .saved = on_saved,
+						       .paused = control_paused,
+						       .resumed = control_resumed,
+						       .snapshotted = control_snapshotted,
+						       .exited = on_exited,
+						       .agent_listens = on_agent_listens };
 
 int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_err *err)
 {
 	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
 	int r = loop_new(&m->loop);
 
+	r = r ?: control_init(m);
 	m->console.limit = MON_CONSOLE_MAX + KIB(2);
 	m->lifeline_in.max = LIFELINE_MAX;
 	if (r < 0)
@@ -349,7 +337,8 @@ void monitor_done(struct monitor *m)
 	m->engine = NULL;
 	remove_box(m);
 	clients_free_all(m);
-	link_free(m->link);
+	control_done(m);
+	transport_free(m->transport);
 	loop_free(m->loop); /* with all its sources */
 	frame_in_done(&m->lifeline_in);
 	outq_done(&m->lifeline_out);

@@ -9,11 +9,11 @@
 #include "base/loop.h"
 #include "base/outq.h"
 #include "base/str.h"
+#include "box/transport.h"
 #include "engine/engine.h"
 #include "wire/agent_msg.h"
 #include "wire/frame.h"
 #include "wire/launch.h"
-#include "wire/link.h"
 #include "wire/mon.h"
 
 #define MON_CLIENTS_MAX	    512
@@ -30,8 +30,8 @@ struct monitor;
 
 /**
  * struct client - a connection that runs one command
- * @conn:	connection of the link, 0 before the agent is up
- * @request:	the MON_EXEC body, kept until the agent is up
+ * @conn:	connection of the transport, 0 before the command was started
+ * @request:	the MON_EXEC body of a command that waits, as long as the box is held
  * @granted:	bytes of stdout [1] and stderr [2] the client allows and the guest has not sent
  * @stdin_room:	bytes of stdin the agent allows and the client has not sent
  * @ending:	last message queued: close once it is written
@@ -49,25 +49,53 @@ struct client {
 	bool requested;
 	bool running; /* the agent said so */
 	bool ending;
+	uint16_t control; /* MON_PAUSE … that waits for its turn, 0 */
+	uint32_t update_cpus;
+	uint64_t update_memory;
+	int fds[MON_SNAPSHOT_FDS]; /* owned, -1 */
 	int64_t granted[3];
 	int64_t stdin_room;
 };
 
+/**
+ * struct control_op - the request about the whole box that is being done
+ * @type:	MON_PAUSE …, 0: none
+ * @client:	who waits for the answer; NULL: gone, or it has it
+ * @to:		of a snapshot; owned
+ * @cpus, @memory: of an update: the new limits, then the former ones
+ */
+struct control_op {
+	uint16_t type;
+	struct client *client;
+	struct engine_snapshot to;
+	uint32_t cpus;
+	uint64_t memory;
+};
+
+/**
+ * struct monitor - the box
+ * @held:	from QUIESCE to THAW, and while a guest boots: no command is started
+ * @quiesced:	the agent has said that nothing runs in the guest
+ */
 struct monitor {
 	struct loop *loop;
 	struct launch launch;
 	enum mon_state state;
 	const struct engine_ops *ops;
 	struct engine *engine;
-	struct link *link;
-	struct loop_src *agent_src, *console_src, *lifeline_src, *client_src, *listen_src, *timer;
+	struct transport *transport;
+	struct loop_src *console_src, *lifeline_src, *client_src, *listen_src, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
-	uint32_t control; /* link connection, 0 before the first HELLO */
+	uint32_t control; /* connection of the transport */
 	struct frame_in control_in;
 	uint32_t warm;		       /* connection of the warm-up command, 0 */
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
 	size_t n_asked;
+	uint64_t generation; /* identities given to the guest */
+	struct control_op control_op;
+	struct loop_src *control_timer;
+	bool held, quiesced, paused;
 	struct client *clients;
 	size_t n_clients;
 	struct buf console;
@@ -86,13 +114,31 @@ void monitor_fail(struct monitor *m, int code, const char *fmt, ...) _printf_(3,
 void monitor_ready(struct monitor *m);
 void monitor_flush_agent(struct monitor *m);
 
-/* guest.c: the link to the agent and its control connection */
+/* guest.c: the way to the agent and its control connection */
 int guest_init(struct monitor *m, struct vial_err *err);
-int guest_feed(struct monitor *m, const void *p, size_t n);
 int guest_ask(struct monitor *m, const struct agent_host_msg *msg);
+/* guest_refresh() - identity, limits, clock and fresh entropy; 0 or -errno */
+int guest_refresh(struct monitor *m);
 void guest_fill_hello(struct agent_host_msg *msg);
 
+/* control.c: pause, resume, update, snapshot */
+int control_init(struct monitor *m);
+void control_done(struct monitor *m);
+/* control_request() - a client waits with one, or the box has become ready */
+void control_request(struct monitor *m);
+void control_client_gone(struct monitor *m, const struct client *c);
+/* control_can_ask() - may the agent be asked something else now? */
+bool control_can_ask(const struct monitor *m);
+/* What the agent (false: the box is broken) and the engine answer */
+void control_agent_done(struct monitor *m, enum agent_host_type what);
+bool control_agent_failed(struct monitor *m, enum agent_host_type what, struct slice text);
+void control_paused(void *data);
+void control_resumed(void *data);
+void control_snapshotted(void *data, const char *why, bool switched, uint64_t pause_ns);
+
 /* client.c: clients and their commands */
+/* client_tell() - a message of control.c; @last: and then goodbye */
+void client_tell(struct client *c, const struct mon_msg *msg, bool last);
 void clients_accept(struct monitor *m, int listen_fd);
 void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);

@@ -95,6 +95,8 @@ int spec_copy(const struct vial_spec *s, struct vial_spec **ret, struct vial_err
 		return no_memory(err);
 	c->cpus = s->cpus;
 	c->memory_bytes = s->memory_bytes;
+	c->max_cpus = s->max_cpus;
+	c->max_memory_bytes = s->max_memory_bytes;
 	c->timeout_ms = s->timeout_ms;
 	c->interactive = s->interactive;
 	c->tty = s->tty;
@@ -337,5 +339,12 @@ int spec_check(const struct vial_spec *s, struct vial_err *err)
 		return err_set(err, VIAL_E_INVALID,
 			       "both image '%.128s' and rootfs '%.128s' are given: choose one", s->image,
 			       s->rootfs);
+	if (s->max_cpus && s->max_cpus < s->cpus)
+		return err_set(err, VIAL_E_INVALID, "max_cpus: %llu is less than cpus (%llu)",
+			       (unsigned long long)s->max_cpus, (unsigned long long)s->cpus);
+	if (s->max_memory_bytes && s->max_memory_bytes < s->memory_bytes)
+		return err_set(err, VIAL_E_INVALID, "max_memory: %lluM is less than memory (%lluM)",
+			       (unsigned long long)(s->max_memory_bytes >> 20),
+			       (unsigned long long)(s->memory_bytes >> 20));
 	return 0;
 }

@@ -58,6 +58,9 @@ enum spec_id {
 	SPEC_BOOT_ARG,
 	SPEC_CONSOLE,
 	SPEC_DEFAULT_IMAGE,
+	SPEC_MAX_CPUS,
+	SPEC_MAX_MEMORY,
+	SPEC_FROM,
 	SPEC_N_BUILT,
 };
 
@@ -82,6 +85,8 @@ struct spec_rlimit {
  * @env:	"K=V", each key once; what env_file named is in here already
  * @cpus:	1..SPEC_CPUS_MAX
  * @memory_bytes: SPEC_MEMORY_MIN..the host's memory, a multiple of 1 KiB
+ * @max_cpus, @max_memory_bytes: up to where both can be raised while the box runs; 0: not at all
+ * @from:	path of a snapshot to start from; not with image or rootfs of other content
  * @timeout_ms:	0: none; else 1..SPEC_TIMEOUT_MAX
  * @ulimit:	text form of @rlimits
  * @init:	a reaper as the command's parent
@@ -93,6 +98,7 @@ struct vial_spec {
 	char *image;
 	char *default_image;
 	char *rootfs;
+	char *from;
 	char *kernel;
 	char *initrd;
 	char *hostname;
@@ -107,6 +113,8 @@ struct vial_spec {
 	size_t n_rlimits;
 	uint64_t cpus;
 	uint64_t memory_bytes;
+	uint64_t max_cpus;
+	uint64_t max_memory_bytes;
 	uint64_t timeout_ms;
 	bool interactive;
 	bool tty;
@@ -141,7 +149,7 @@ const char *spec_get(const struct vial_spec *s, const char *field);
 
 /**
  * spec_check() - what only the whole specification shows; for whoever makes a box of it
- * Return: 0 or VIAL_E_INVALID (both image and rootfs).
+ * Return: 0 or VIAL_E_INVALID (both image and rootfs; a maximum below what it is the maximum of).
  */
 int spec_check(const struct vial_spec *s, struct vial_err *err);
 

@@ -49,14 +49,17 @@ static const struct vial_field fields[] = {
 	[SPEC_CONSOLE] = { "console", VIAL_FIELD_BOOL, 1, NULL,
 			   "attach to the serial console instead of running a command" },
 	[SPEC_DEFAULT_IMAGE] = { "default_image", VIAL_FIELD_STRING, 1, "IMAGE", "image when none is named" },
+	[SPEC_MAX_CPUS] = { "max_cpus", VIAL_FIELD_UINT, 1, "N",
+			    "processors it can be given while it runs (default: as many as cpus)" },
+	[SPEC_MAX_MEMORY] = { "max_memory", VIAL_FIELD_SIZE, 1, "SIZE",
+			      "memory it can be given while it runs (default: as much as memory)" },
+	[SPEC_FROM] = { "from", VIAL_FIELD_STRING, 1, "FILE", "start from a snapshot instead of an image" },
 	/* Not built yet: known, so that asking for one is a clear error. */
 	{ "name", VIAL_FIELD_STRING, 0, "NAME", "keep the box under this name" },
 	{ "label", VIAL_FIELD_MAP, 0, "K=V", "label of the box" },
 	{ "detach", VIAL_FIELD_BOOL, 0, NULL, "run in the background" },
 	{ "replace", VIAL_FIELD_BOOL, 0, NULL, "remove a box of the same name first" },
 	{ "boot_init", VIAL_FIELD_BOOL, 0, NULL, "give PID 1 to the image's own init" },
-	{ "max_cpus", VIAL_FIELD_UINT, 0, "N", "processors that can be added while running" },
-	{ "max_memory", VIAL_FIELD_SIZE, 0, "SIZE", "memory that can be added while running" },
 	{ "disk_size", VIAL_FIELD_SIZE, 0, "SIZE", "size of the box's own disk" },
 	{ "max_duration", VIAL_FIELD_DURATION, 0, "TIME", "end the box after this long" },
 	{ "idle_timeout", VIAL_FIELD_DURATION, 0, "TIME", "end the box when idle for this long" },
@@ -78,7 +81,6 @@ static const struct vial_field fields[] = {
 	{ "tmpfs", VIAL_FIELD_LIST, 0, "DIR", "file system in memory" },
 	{ "share", VIAL_FIELD_LIST, 0, "HOST TAG", "share a directory under a tag" },
 	{ "patch", VIAL_FIELD_LIST, 0, "SPEC", "change the root file system before boot" },
-	{ "from", VIAL_FIELD_STRING, 0, "SNAPSHOT", "start from a snapshot" },
 	{ "network", VIAL_FIELD_STRING, 0, "none|public|all|NAME", "network of the box" },
 	{ "policy", VIAL_FIELD_STRING, 0, "FILE", "network policy" },
 	{ "allow_net", VIAL_FIELD_BOOL, 0, NULL, "let the box reach the public internet" },
@@ -222,6 +224,9 @@ static const struct spec_impl impls[SPEC_N_BUILT] = {
 	[SPEC_BOOT_ARG] = { AT(boot_arg), .check_str = check_boot_arg },
 	[SPEC_CONSOLE] = { AT(console) },
 	[SPEC_DEFAULT_IMAGE] = { AT(default_image) },
+	[SPEC_MAX_CPUS] = { AT(max_cpus), .check_num = check_cpus },
+	[SPEC_MAX_MEMORY] = { AT(max_memory_bytes), .check_num = check_memory },
+	[SPEC_FROM] = { AT(from) },
 };
 
 const struct vial_field *spec_fields(size_t *ret_n)

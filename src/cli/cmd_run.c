@@ -43,6 +43,7 @@ static const char *const no_flags[] = { "image", "command", "default_image" };
 
 static const struct opt own_opts[] = {
 	{ "config", 0, "FILE", "project file (default: vial.json, else shuru.json, if there is one)", false },
+	{ "trust", 0, NULL, "with --from: load a snapshot that was not made here", false },
 	{ "help", 'h', NULL, "show this help", false },
 };
 
@@ -116,6 +117,7 @@ struct request {
 	const char *config;
 	const char *image;
 	char **command;
+	bool trust;
 	bool help;
 };
 
@@ -124,15 +126,16 @@ static void request_done(struct request *q)
 	free(q->set);
 }
 
+/* Is there a flag that says what to run, so that no word does? */
 static bool names_rootfs(const struct request *q)
 {
 	for (size_t i = 0; i < q->n_set; i++)
-		if (strcmp(q->set[i].opt->name, "rootfs") == 0)
+		if (strcmp(q->set[i].opt->name, "rootfs") == 0 || strcmp(q->set[i].opt->name, "from") == 0)
 			return true;
 	return false;
 }
 
-/* [IMAGE] [--] [CMD…]; no IMAGE after "--", nor with --rootfs. */
+/* [IMAGE] [--] [CMD…]; no IMAGE after "--", nor with --rootfs or --from. */
 static void read_words(struct request *q, const struct opts *o)
 {
 	char **words = o->argv + o->index;
@@ -167,6 +170,8 @@ static int read_line(struct request *q, int argc, char **argv, struct vial_err *
 		}
 		if (strcmp(opt->name, "config") == 0) {
 			q->config = value;
+		} else if (strcmp(opt->name, "trust") == 0) {
+			q->trust = true;
 		} else {
 			q->set[q->n_set].opt = opt;
 			q->set[q->n_set++].value = value;
@@ -363,14 +368,27 @@ static int serve_console(struct vial_box *box, int *ret, struct vial_err *err)
 	return relay_console(fd, err);
 }
 
-static int run_box(const struct cli *cli, const struct vial_spec *s, int *ret, struct vial_err *err)
+static int create_box(struct vial *v, const struct request *q, const struct vial_spec *s,
+		      struct vial_box **ret, struct vial_err *err)
+{
+	const char *from = vial_spec_get(s, "from");
+
+	if (from)
+		return vial_box_create_from(v, from, s, q->trust ? VIAL_FROM_TRUST : 0, ret, err);
+	if (q->trust)
+		return err_set(err, VIAL_E_INVALID, "--trust: is for --from");
+	return vial_box_create(v, s, ret, err);
+}
+
+static int run_box(const struct cli *cli, const struct request *q, const struct vial_spec *s, int *ret,
+		   struct vial_err *err)
 {
 	_cleanup_(vial_closep) struct vial *v = NULL;
 	_cleanup_(vial_box_freep) struct vial_box *box = NULL;
 	int r = cli_open(cli, &v, err);
 
 	if (r == 0)
-		r = vial_box_create(v, s, &box, err);
+		r = create_box(v, q, s, &box, err);
 	if (r == 0)
 		r = vial_box_start(box, err);
 	if (r < 0)
@@ -394,7 +412,7 @@ int cmd_run(const struct cli *cli, int argc, char **argv)
 	if (r == 0)
 		r = make_spec(cli, &q, &s, &err);
 	if (r == 0)
-		r = run_box(cli, s, &code, &err);
+		r = run_box(cli, &q, s, &code, &err);
 	if (r == 0)
 		return code;
 	out_error(&err);

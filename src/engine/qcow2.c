@@ -4,7 +4,9 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/attr.h"
@@ -73,4 +75,33 @@ int qcow2_init(int fd, uint64_t bytes)
 	if (r == 0 && ftruncate(fd, (off_t)(used * CLUSTER)) < 0)
 		r = -errno;
 	return r;
+}
+
+/* Whether @n bytes at @at, a cluster's beginning, lie in a file of @file bytes. */
+static bool lies_in(uint64_t at, uint64_t n, uint64_t file)
+{
+	return at % CLUSTER == 0 && at >= CLUSTER && at <= file && n <= file - at;
+}
+
+int qcow2_check(int fd, uint64_t bytes)
+{
+	uint64_t l1_entries = (bytes + L1_COVERS - 1) / L1_COVERS;
+	struct header h;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	ssize_t n = pread(fd, &h, sizeof(h), 0);
+	if (n != (ssize_t)sizeof(h))
+		return n < 0 ? -errno : -EBADMSG;
+	if (be32toh(h.magic) != 0x514649fb || be32toh(h.version) != 3 || h.backing_offset || h.backing_size ||
+	    be32toh(h.cluster_bits) != CLUSTER_BITS || be64toh(h.size) != bytes)
+		return -EBADMSG;
+	if (h.crypt || h.snapshots || h.incompatible || be32toh(h.refcount_order) != 4)
+		return -EBADMSG;
+	uint64_t file = (uint64_t)st.st_size, l1_size = be32toh(h.l1_size);
+	if (l1_size < l1_entries || l1_size > CLUSTER || !lies_in(be64toh(h.l1_offset), l1_size * 8, file) ||
+	    !lies_in(be64toh(h.refcount_offset), be32toh(h.refcount_clusters) * CLUSTER, file))
+		return -EBADMSG;
+	return 0;
 }

@@ -14,4 +14,13 @@
  */
 int qcow2_init(int fd, uint64_t bytes);
 
+/**
+ * qcow2_check() - is @fd an image as qcow2_init() and QEMU writing to it leave one?
+ * Version 3, 64 KiB clusters, of @bytes virtual size, no encryption, snapshots, incompatible features or name of another
+ * file, its tables within the file. What the tables say is not looked at.
+ * @fd:		hostile
+ * Return: 0, -EBADMSG, -errno.
+ */
+int qcow2_check(int fd, uint64_t bytes);
+
 #endif

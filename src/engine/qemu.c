@@ -9,7 +9,11 @@
  * given, and each open it makes is answered here: libraries and firmware while it starts,
  * nothing afterwards. The template's memory reaches it as a read-only descriptor under a made-up
  * name, although QEMU asks for it read-write: its private mapping works, writing to the file does not.
- * States: starting (libraries load) -> running -> [saving] -> gone.
+ * States: starting (libraries load) -> running <-> paused -> gone. A template is saved, or a snapshot taken, by a script
+ * (qemu_script.h). QEMU answers commands in order: those sent outside of a script are counted, so that a script
+ * sees its own answers only.
+ * A snapshot's stream, and the state of one that came from elsewhere, may be the work of somebody who knows a hole in QEMU:
+ * such a machine is locked in, its opens refused, before it reads the first byte of it.
  * Limits: QEMU's messages are kept, and logged, to STDERR_MAX bytes, and its first refusal of a command. Files it was
  * given cannot grow past what their formats need, nor its address space past the guest's memory and MEMORY_EXTRA.
  */
@@ -23,12 +27,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine.h"
 #include "engine/qemu_args.h"
+#include "engine/qemu_script.h"
 #include "engine/qmp.h"
 #include "jail/jail.h"
 
@@ -37,12 +43,13 @@
 /*
  * Bounds of a QEMU that its guest has taken over. Address space: beside the guest's memory there are libraries,
  * the translation buffer, and for each thread a stack and an arena of malloc (72 MiB of addresses, hardly any of memory).
- * Files: the writable disk with qcow2's tables, and a template's state.
+ * Files: the writable disk with qcow2's tables, a template's state, a snapshot's stream.
  */
 #define MEMORY_EXTRA	   (MIB(1024) * 4)
 #define MEMORY_EXTRA_VCPU  MIB(128)
 #define FILE_EXTRA	   MIB(512)
 #define QCOW2_TABLES_SHIFT 6 /* tables take less than 1/64 of the data */
+#define STREAM_HEADS_SHIFT 8 /* 8 bytes for each page */
 
 /* Room for the agent channel: a chunk of the link layer and more, each way. */
 #define CHANNEL_SNDBUF (256 * 1024)
@@ -54,8 +61,16 @@ struct engine {
 	void *data;
 	struct jail_child child;
 	bool running;
-	bool saving;
 	bool gone;
+	bool paused;
+	bool pausing, resuming; /* asked for, the event is to come */
+	bool snapshotting;	/* what the script is: this, or saving a template */
+	struct script script;
+	unsigned int unanswered; /* commands outside of the script */
+	unsigned int n_snapshots;
+	char top[16]; /* node of the writable disk */
+	int layers_set;
+	uint64_t stopped_ns, resumed_ns;
 	int qmp_fd, agent_fd, console_fd, stderr_fd;
 	struct qmp *qmp;
 	struct loop_src *exit_src, *notify_src, *stderr_src;
@@ -148,6 +163,11 @@ static const char *last_message(struct engine *e)
 	return colon && memchr(line, ' ', (size_t)(colon - line)) == NULL ? colon + 2 : line;
 }
 
+static bool is_careful(const struct launch *l)
+{
+	return l->mode == LAUNCH_CONVERT || l->untrusted;
+}
+
 static void machine_gone(struct engine *e, int status)
 {
 	const char *said;
@@ -185,48 +205,134 @@ static void on_exit_ready(struct loop_src *src, uint32_t events _unused_, void *
 	machine_gone(e, status);
 }
 
+static int send_plain(struct engine *e, const char *command)
+{
+	e->unanswered++;
+	return qmp_send(e->qmp, command, -1);
+}
+
+/* @through: what a script_*() function returned. */
+static void script_step(struct engine *e, int through)
+{
+	const char *why = e->script.failed ? e->script.why : NULL;
+	char text[sizeof(e->script.why) + 40];
+
+	if (through == 0)
+		return;
+	if (through < 0 || why) {
+		snprintf(text, sizeof(text), "QEMU could not save the machine: %s",
+			 why ? why : strerror(-through));
+		log_error("%s", text);
+		why = text;
+	}
+	bool switched = e->script.switched;
+	script_done(&e->script);
+	if (!e->snapshotting) {
+		e->ev->saved(e->data, why);
+		return;
+	}
+	e->snapshotting = false;
+	if (switched)
+		snprintf(e->top, sizeof(e->top), "upper%u", e->n_snapshots);
+	e->ev->snapshotted(e->data, why, switched,
+			   e->resumed_ns > e->stopped_ns ? e->resumed_ns - e->stopped_ns : 0);
+}
+
 static void qmp_error(void *data, const char *desc)
 {
 	struct engine *e = data;
 
+	if (e->unanswered == 0 && e->script.active) {
+		log_debug("qmp refusal: %s", desc);
+		script_step(e, script_refused(&e->script, e->qmp, desc));
+		return;
+	}
+	e->unanswered -= e->unanswered > 0;
 	if (!e->why[0]) {
 		snprintf(e->why, sizeof(e->why), "QEMU refused a command: %.200s", desc);
 		log_error("%s", e->why);
 	}
-	if (e->saving) {
-		e->saving = false;
-		e->ev->saved(e->data, e->why);
+}
+
+static int send_start(struct engine *e);
+
+static void qmp_returned(void *data)
+{
+	struct engine *e = data;
+
+	if (e->unanswered > 0) {
+		e->unanswered--;
+		if (!e->running && is_careful(e->launch)) {
+			e->running = true; /* nothing is opened any more */
+			e->ev->running(e->data);
+			(void)send_start(e);
+		}
+	} else if (e->script.active) {
+		script_step(e, script_returned(&e->script, e->qmp));
 	}
 }
 
+static int save_template(struct engine *e);
+
 static void on_migrated(struct engine *e)
 {
-	if (e->saving) {
-		e->saving = false;
-		e->ev->saved(e->data, NULL);
+	int r;
+
+	if (e->script.active) {
+		script_step(e, script_migrated(&e->script, e->qmp, NULL));
 		return;
 	}
-	/* The state was saved from a stopped machine, so it is loaded as one. */
-	int r = qmp_send(e->qmp, "{\"execute\":\"cont\"}", -1);
+	if (e->launch->mode == LAUNCH_CONVERT)
+		r = save_template(e);
+	else /* the state was saved from a stopped machine, so it is loaded as one */
+		r = send_plain(e, "{\"execute\":\"cont\"}");
 	if (r < 0)
 		log_error("tell QEMU to go on: %s", strerror(-r));
+}
+
+static void on_migration_failed(struct engine *e)
+{
+	if (e->script.active) {
+		script_step(e, script_migrated(&e->script, e->qmp, "its state could not be written"));
+		return;
+	}
+	snprintf(e->why, sizeof(e->why), "QEMU could not restore the machine state");
+}
+
+static void on_stopped(struct engine *e)
+{
+	e->stopped_ns = clock_mono_ns();
+	if (!e->pausing)
+		return;
+	e->pausing = false;
+	e->paused = true;
+	e->ev->paused(e->data);
+}
+
+static void on_resumed(struct engine *e)
+{
+	e->resumed_ns = clock_mono_ns();
+	if (!e->running) {
+		e->running = true;
+		e->ev->running(e->data);
+	} else if (e->resuming) {
+		e->resuming = e->paused = false;
+		e->ev->resumed(e->data);
+	}
 }
 
 static void qmp_event(void *data, const char *name, const char *status)
 {
 	struct engine *e = data;
 
-	if (strcmp(name, "RESUME") == 0 && !e->running) {
-		e->running = true;
-		e->ev->running(e->data);
-	} else if (strcmp(name, "MIGRATION") == 0 && status && strcmp(status, "failed") == 0) {
-		snprintf(e->why, sizeof(e->why), "QEMU could not %s the machine state",
-			 e->saving ? "write" : "restore");
-		if (e->saving)
-			e->ev->saved(e->data, e->why);
-	} else if (strcmp(name, "MIGRATION") == 0 && status && strcmp(status, "completed") == 0) {
+	if (strcmp(name, "RESUME") == 0)
+		on_resumed(e);
+	else if (strcmp(name, "STOP") == 0)
+		on_stopped(e);
+	else if (strcmp(name, "MIGRATION") == 0 && status && strcmp(status, "failed") == 0)
+		on_migration_failed(e);
+	else if (strcmp(name, "MIGRATION") == 0 && status && strcmp(status, "completed") == 0)
 		on_migrated(e);
-	}
 }
 
 static void qmp_closed(void *data)
@@ -237,7 +343,7 @@ static void qmp_closed(void *data)
 	log_debug("qmp closed, qemu %d", (int)e->child.pid);
 }
 
-static const struct qmp_events qmp_callbacks = { qmp_error, qmp_event, qmp_closed };
+static const struct qmp_events qmp_callbacks = { qmp_error, qmp_event, qmp_closed, qmp_returned };
 
 static int make_channel(int *ret_ours, int *ret_theirs)
 {
@@ -268,11 +374,12 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 	const struct launch *l = e->launch;
 	const struct jail_rlimit rlimits[] = {
 		{ RLIMIT_AS, l->memory + MEMORY_EXTRA + l->vcpus * MEMORY_EXTRA_VCPU },
-		{ RLIMIT_FSIZE,
-		  MAX(l->upper_bytes + (l->upper_bytes >> QCOW2_TABLES_SHIFT) + FILE_EXTRA, l->memory) },
+		{ RLIMIT_FSIZE, MAX(l->upper_bytes + (l->upper_bytes >> QCOW2_TABLES_SHIFT),
+				    l->memory + (l->memory >> STREAM_HEADS_SHIFT)) +
+					FILE_EXTRA },
 	};
 	const struct jail_opts o = {
-		.path = e->launch->qemu,
+		.path = e->launch->program,
 		.argv = cmd->argv.v,
 		.envp = no_env,
 		.fds = fds,
@@ -339,22 +446,19 @@ static int open_channels(struct engine *e, int theirs[3], int *ret_err_w)
 	return 0;
 }
 
-#define SET_CAPABILITIES                                                                              \
-	"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":" \
-	"\"x-ignore-shared\",\"state\":true},{\"capability\":\"events\",\"state\":true}]}}"
-
 /* Sent in one go: QEMU answers in order. A restored machine goes on when it is loaded: on_migrated(). */
 static int send_start(struct engine *e)
 {
+	bool stream = e->launch->mode == LAUNCH_CONVERT;
 	char line[100];
 	int r;
 
 	if (!launch_incoming(e->launch))
-		return qmp_send(e->qmp, "{\"execute\":\"cont\"}", -1);
-	r = qmp_send(e->qmp, SET_CAPABILITIES, -1);
+		return send_plain(e, "{\"execute\":\"cont\"}");
+	r = send_plain(e, stream ? QEMU_SET_CAPABILITIES("false") : QEMU_SET_CAPABILITIES("true"));
 	snprintf(line, sizeof(line), "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}",
 		 QEMU_FD_STATE);
-	return r ?: qmp_send(e->qmp, line, -1);
+	return r ?: send_plain(e, line);
 }
 
 static int watch(struct engine *e, struct vial_err *err)
@@ -364,7 +468,9 @@ static int watch(struct engine *e, struct vial_err *err)
 	r = r ?: loop_add_fd(e->loop, e->child.notify_fd, EPOLLIN, on_notify, e, &e->notify_src);
 	r = r ?: loop_add_fd(e->loop, e->stderr_fd, EPOLLIN, on_stderr, e, &e->stderr_src);
 	r = r ?: qmp_new(e->loop, e->qmp_fd, &qmp_callbacks, e, &e->qmp);
-	r = r ?: send_start(e);
+	e->unanswered = 1; /* the negotiation */
+	if (!is_careful(e->launch))
+		r = r ?: send_start(e);
 	return r < 0 ? err_sys(err, r, "talk to QEMU") : 0;
 }
 
@@ -387,6 +493,7 @@ static void qemu_free(struct engine *e)
 	fd_close(&e->console_fd);
 	fd_close(&e->stderr_fd);
 	buf_done(&e->messages);
+	script_done(&e->script);
 	free(e);
 }
 DEFINE_CLEANUP(struct engine, qemu_free)
@@ -397,7 +504,7 @@ static int qemu_start(struct loop *loop, const struct launch *l, const struct en
 	_cleanup_(qemu_freep) struct engine *e = calloc(1, sizeof(*e));
 	_cleanup_(qemu_cmd_done) struct qemu_cmd cmd = { .vmdk_fd = -1 };
 	_cleanup_fd_ int err_w = -1, t0 = -1, t1 = -1, t2 = -1;
-	struct jail_fd fds[LAUNCH_EXTENTS_MAX + 16];
+	struct jail_fd fds[LAUNCH_EXTENTS_MAX + LAUNCH_UPPERS_MAX + 16];
 	int theirs[3] = { -1, -1, -1 };
 	int r;
 
@@ -411,11 +518,13 @@ static int qemu_start(struct loop *loop, const struct launch *l, const struct en
 			      .qmp_fd = -1,
 			      .agent_fd = -1,
 			      .console_fd = -1,
-			      .stderr_fd = -1 };
+			      .stderr_fd = -1,
+			      .top = "upper" };
 	e->messages.limit = STDERR_MAX + 1;
 	r = qemu_args(l, &cmd, err);
 	if (r < 0)
 		return r;
+	e->layers_set = cmd.layers_set;
 	r = open_channels(e, theirs, &err_w);
 	t0 = theirs[0];
 	t1 = theirs[1];
@@ -442,49 +551,72 @@ static int qemu_console_fd(struct engine *e)
 	return e->console_fd;
 }
 
-/*
- * QEMU refuses to migrate while a VMDK node exists. The machine is stopped and its root disk needs nothing any
- * more: an empty node of the same size takes the place of the joined layers.
- */
-static int drop_layers(struct engine *e)
+static uint64_t root_bytes(const struct launch *l)
 {
 	uint64_t bytes = 0;
-	char line[200];
 
-	if (e->launch->n_extents <= 1)
-		return 0;
-	for (size_t i = 0; i < e->launch->n_extents; i++)
-		bytes += e->launch->extent_bytes[i];
-	snprintf(
-		line, sizeof(line),
-		"{\"execute\":\"blockdev-add\",\"arguments\":{\"driver\":\"null-co\",\"node-name\":\"empty\","
-		"\"read-only\":true,\"size\":%llu}}",
-		(unsigned long long)bytes);
-	int r = qmp_send(e->qmp, line, -1);
-	r = r
-		    ?: qmp_send(e->qmp,
-				"{\"execute\":\"blockdev-reopen\",\"arguments\":{\"options\":[{\"driver\":"
-				"\"raw\","
-				"\"node-name\":\"root\",\"read-only\":true,\"file\":\"empty\"}]}}",
-				-1);
-	return r
-		       ?: qmp_send(e->qmp,
-				   "{\"execute\":\"blockdev-del\",\"arguments\":{\"node-name\":\"layers\"}}",
-				   -1);
+	for (size_t i = 0; i < l->n_extents; i++)
+		bytes += l->extent_bytes[i];
+	return bytes;
+}
+
+/* The machine ends here, so its root disk, which keeps QEMU from saving, is not brought back. */
+static int save_template(struct engine *e)
+{
+	struct script *s = &e->script;
+
+	script_add(s, -1, "{\"execute\":\"stop\"}");
+	if (e->launch->n_extents > 1)
+		script_drop_layers(s, root_bytes(e->launch));
+	script_add(s, -1, QEMU_SET_CAPABILITIES("true"));
+	script_add(s, launch_fd(e->launch, LAUNCH_FD_STATE_OUT, 0),
+		   "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}");
+	script_add(s, -1, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:state\"}}");
+	s->restore = s->n;
+	return script_start(s, e->qmp);
 }
 
 static int qemu_save_template(struct engine *e, struct vial_err *err)
 {
-	int r = qmp_send(e->qmp, "{\"execute\":\"stop\"}", -1);
+	int r = save_template(e);
 
-	e->saving = true;
-	r = r ?: drop_layers(e);
-	r = r ?: qmp_send(e->qmp, SET_CAPABILITIES, -1);
-	r = r
-		    ?: qmp_send(e->qmp, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}",
-				launch_fd(e->launch, LAUNCH_FD_STATE_OUT, 0));
-	r = r ?: qmp_send(e->qmp, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:state\"}}", -1);
 	return r < 0 ? err_sys(err, r, "tell QEMU to save the template") : 0;
+}
+
+static int qemu_pause(struct engine *e, struct vial_err *err)
+{
+	e->pausing = true;
+	int r = send_plain(e, "{\"execute\":\"stop\"}");
+
+	return r < 0 ? err_sys(err, r, "tell QEMU to pause") : 0;
+}
+
+static int qemu_resume(struct engine *e, struct vial_err *err)
+{
+	e->resuming = true;
+	int r = send_plain(e, "{\"execute\":\"cont\"}");
+
+	return r < 0 ? err_sys(err, r, "tell QEMU to go on") : 0;
+}
+
+static int qemu_snapshot(struct engine *e, const struct engine_snapshot *to, struct vial_err *err)
+{
+	char next_top[16];
+	const struct snapshot_plan plan = {
+		.number = ++e->n_snapshots,
+		.top = e->top,
+		.next_top = next_top,
+		.layers_set = e->launch->n_extents > 1 ? e->layers_set : 0,
+		.root_bytes = root_bytes(e->launch),
+		.resume = !e->paused,
+		.to = to,
+	};
+
+	snprintf(next_top, sizeof(next_top), "upper%u", plan.number);
+	script_snapshot(&e->script, &plan);
+	e->snapshotting = true;
+	int r = script_start(&e->script, e->qmp);
+	return r < 0 ? err_sys(err, r, "tell QEMU to save the machine") : 0;
 }
 
 static void qemu_kill(struct engine *e)
@@ -499,6 +631,10 @@ const struct engine_ops engine_qemu = {
 	.agent_fd = qemu_agent_fd,
 	.console_fd = qemu_console_fd,
 	.save_template = qemu_save_template,
+	.pause = qemu_pause,
+	.resume = qemu_resume,
+	.snapshot = qemu_snapshot,
 	.kill = qemu_kill,
 	.free = qemu_free,
+	.form = ENGINE_FORM_STREAM,
 };

@@ -38,19 +38,25 @@ static void _printf_(2, 3) arg(struct qemu_cmd *c, const char *fmt, ...)
 		c->error = text ? strv_add(&c->argv, text) : -ENOMEM;
 }
 
-/* Adds @fd to the child's table as a QEMU fdset; returns the set's number, which is its descriptor there. */
-static int add_fdset(struct qemu_cmd *c, int fd)
+/* Adds @fd to the child's table and to QEMU's fdset @set, or to a new one (-1); returns the set's number. */
+static int add_to_fdset(struct qemu_cmd *c, int fd, int set)
 {
-	int set = QEMU_FD_FIRST + (int)c->n_fds;
+	int number = QEMU_FD_FIRST + (int)c->n_fds;
 
 	if (fd < 0 || c->n_fds == ARRAY_SIZE(c->fds)) {
 		c->error = c->error ?: -EBADF;
 		return -1;
 	}
 	c->fds[c->n_fds++] = fd;
+	set = set < 0 ? number : set;
 	arg(c, "-add-fd");
-	arg(c, "fd=%d,set=%d", set, set);
+	arg(c, "fd=%d,set=%d", number, set);
 	return set;
+}
+
+static int add_fdset(struct qemu_cmd *c, int fd)
+{
+	return add_to_fdset(c, fd, -1);
 }
 
 static void machine_args(const struct launch *l, struct qemu_cmd *c)
@@ -58,7 +64,7 @@ static void machine_args(const struct launch *l, struct qemu_cmd *c)
 	bool tcg = strcmp(l->accel, "tcg") == 0;
 	unsigned long long mib = l->memory >> 20;
 
-	arg(c, "%s", l->qemu);
+	arg(c, "%s", l->program);
 	arg(c, "-name");
 	arg(c, "vial");
 	arg(c, "-M");
@@ -126,23 +132,16 @@ static int vmdk_descriptor(const struct launch *l, const int *sets)
 	return fd < 0 ? fd : fd_reopen(fd, O_RDONLY);
 }
 
-#define READ_ONLY "\"read-only\":true,"
-#define DISCARD	  "\"discard\":\"unmap\","
-
-/* A file node below @format, as members of a JSON object. */
-#define FILE_NODE(options) \
-	"\"file\":{\"driver\":\"file\",\"locking\":\"off\"," options "\"filename\":\"/dev/fdset/%d\"}"
-
 /* Several extents: node "layers" joins them; qemu.c takes it away when the machine is saved. */
 static void layers_args(const struct launch *l, const int *sets, struct qemu_cmd *c)
 {
 	c->vmdk_fd = vmdk_descriptor(l, sets);
-	int set = add_fdset(c, c->vmdk_fd);
+	c->layers_set = add_fdset(c, c->vmdk_fd);
 
 	arg(c, "-blockdev");
-	arg(c, "{\"driver\":\"vmdk\",\"node-name\":\"layers\"," READ_ONLY FILE_NODE(READ_ONLY) "}", set);
+	arg(c, QEMU_LAYERS_NODE, c->layers_set);
 	arg(c, "-blockdev");
-	arg(c, "{\"driver\":\"raw\",\"node-name\":\"root\"," READ_ONLY "\"file\":\"layers\"}");
+	arg(c, "{\"driver\":\"raw\",\"node-name\":\"root\"," QEMU_READ_ONLY "\"file\":\"layers\"}");
 }
 
 static void root_args(const struct launch *l, struct qemu_cmd *c)
@@ -156,31 +155,52 @@ static void root_args(const struct launch *l, struct qemu_cmd *c)
 		return;
 	}
 	arg(c, "-blockdev");
-	arg(c, "{\"driver\":\"raw\",\"node-name\":\"root\"," READ_ONLY FILE_NODE(READ_ONLY) "}", sets[0]);
+	arg(c,
+	    "{\"driver\":\"raw\",\"node-name\":\"root\"," QEMU_READ_ONLY QEMU_FILE_NODE(QEMU_READ_ONLY) "}",
+	    sets[0]);
 }
 
-/* The writable disk: the box's qcow2, over what its template wrote if there is that, over the pre-made ext4. */
+/* One more qcow2 of the writable disk, over node @below; its node is called @name. */
+static void upper_arg(struct qemu_cmd *c, const char *name, const char *below, bool writable, int set)
+{
+	arg(c, "-blockdev");
+	if (writable)
+		arg(c,
+		    "{\"driver\":\"qcow2\",\"node-name\":\"%s\",\"backing\":\"%s\"," QEMU_DISCARD
+			    QEMU_FILE_NODE(QEMU_DISCARD) "}",
+		    name, below, set);
+	else
+		arg(c,
+		    "{\"driver\":\"qcow2\",\"node-name\":\"%s\",\"backing\":\"%s\"," QEMU_READ_ONLY
+			    QEMU_FILE_NODE(QEMU_READ_ONLY) "}",
+		    name, below, set);
+}
+
+/*
+ * The writable disk: the box's qcow2, over those that its template and the boxes it is a copy of wrote, over
+ * the pre-made ext4.
+ */
 static void upper_args(const struct launch *l, struct qemu_cmd *c)
 {
-	int template = launch_fd(l, LAUNCH_FD_UPPER_MID, 0);
+	int ro = launch_fd(l, LAUNCH_FD_UPPER_RO, 0), mid;
 	int upper = add_fdset(c, launch_fd(l, LAUNCH_FD_UPPER, 0));
 	int base = add_fdset(c, launch_fd(l, LAUNCH_FD_UPPER_BASE, 0));
-	int mid = template <0 ? -1 : add_fdset(c, template);
+	char name[16] = "base", below[16];
 
-	arg(c, "-blockdev");
-	arg(c, "{\"driver\":\"raw\",\"node-name\":\"base\"," READ_ONLY FILE_NODE(READ_ONLY) "}", base);
-	if (mid >= 0) {
-		arg(c, "-blockdev");
-		arg(c,
-		    "{\"driver\":\"qcow2\",\"node-name\":\"mid\",\"backing\":\"base\"," READ_ONLY FILE_NODE(
-			    READ_ONLY) "}",
-		    mid);
-	}
+	if (ro >= 0)
+		(void)add_to_fdset(
+			c, ro,
+			upper); /* which of a set's descriptors is taken depends on the access wanted */
 	arg(c, "-blockdev");
 	arg(c,
-	    "{\"driver\":\"qcow2\",\"node-name\":\"upper\",\"backing\":\"%s\"," DISCARD FILE_NODE(
-		    DISCARD) "}",
-	    mid >= 0 ? "mid" : "base", upper);
+	    "{\"driver\":\"raw\",\"node-name\":\"base\"," QEMU_READ_ONLY QEMU_FILE_NODE(QEMU_READ_ONLY) "}",
+	    base);
+	for (size_t i = 0; (mid = launch_fd(l, LAUNCH_FD_UPPER_MID, i)) >= 0; i++) {
+		memcpy(below, name, sizeof(below));
+		snprintf(name, sizeof(name), "mid%zu", i);
+		upper_arg(c, name, below, false, add_fdset(c, mid));
+	}
+	upper_arg(c, "upper", name, true, upper);
 }
 
 static void device_args(struct qemu_cmd *c)
@@ -228,7 +248,8 @@ int qemu_args(const struct launch *l, struct qemu_cmd *ret, struct vial_err *err
 {
 	_cleanup_(qemu_cmd_done) struct qemu_cmd c = { .vmdk_fd = -1 };
 
-	if (l->n_extents == 0 || !l->qemu || !l->machine || !l->accel || (!l->cmdline && !launch_incoming(l)))
+	if (l->n_extents == 0 || !l->program || !l->machine || !l->accel ||
+	    (!l->cmdline && !launch_incoming(l)))
 		return err_set(
 			err, VIAL_E_INVALID,
 			"launch description lacks a program, a machine, a root disk or a command line");

@@ -32,6 +32,8 @@ static void handle_line(struct qmp *q, const char *line, size_t n)
 		json_t *data = json_object_get(msg, "data");
 		log_debug("qmp event %s", name);
 		q->ev->event(q->data, name, json_string_value(json_object_get(data, "status")));
+	} else if (json_object_get(msg, "return") && q->ev->returned) {
+		q->ev->returned(q->data);
 	}
 	json_decref(msg);
 }

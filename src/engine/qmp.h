@@ -20,6 +20,7 @@ struct qmp;
 /**
  * struct qmp_events
  * @error:	a command failed; @desc is QEMU's text
+ * @returned:	a command succeeded (the negotiation's own is the first); may be NULL
  * @event:	@name such as "RESUME"; @status is data.status if there is one, else NULL
  * @closed:	QEMU is gone or broke the protocol
  */
@@ -27,6 +28,7 @@ struct qmp_events {
 	void (*error)(void *data, const char *desc);
 	void (*event)(void *data, const char *name, const char *status);
 	void (*closed)(void *data);
+	void (*returned)(void *data);
 };
 
 /* qmp_new() - on a connected stream socket, which stays the caller's; negotiation is queued; 0 or -errno */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -25,8 +26,7 @@
 
 /* ---- key ---- */
 
-/* CPU model, features and TSC as the guest may see or feel them. */
-static int host_cpu(struct buf *b)
+void template_host_cpu(struct buf *b)
 {
 	static const char *const wanted[] = { "model name", "flags", "microcode" };
 	_cleanup_free_ char *info = NULL;
@@ -34,7 +34,7 @@ static int host_cpu(struct buf *b)
 	int seen = 0;
 
 	if (fd_read_file_at(AT_FDCWD, "/proc/cpuinfo", MIB(4), &info, NULL) < 0)
-		return 0; /* not everywhere readable: the key is then coarser, the restore checks by itself */
+		return; /* not everywhere readable: the key is then coarser, the restore checks by itself */
 	for (char *line = strtok_r(info, "\n", &save); line && seen < 3; line = strtok_r(NULL, "\n", &save)) {
 		for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
 			if (!str_has_prefix(line, wanted[i]))
@@ -43,7 +43,6 @@ static int host_cpu(struct buf *b)
 			seen++;
 		}
 	}
-	return 0;
 }
 
 static int make_key(const struct template_env *env, const struct template_spec *s, char ret[33],
@@ -52,13 +51,17 @@ static int make_key(const struct template_env *env, const struct template_spec *
 	_cleanup_buf_ struct buf text = { 0 };
 	uint8_t digest[SHA256_SIZE];
 	char hex[65];
+	struct utsname u;
 	struct sha256 h;
 	int r;
 
 	buf_printf(&text,
-		   "layout %d\nengine qemu %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
-		   LAYOUT_VERSION, s->host->digest, s->host->machine, s->host->accel, s->vcpus,
-		   (unsigned long long)s->memory, s->cmdline);
+		   "layout %d\nengine %s %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
+		   LAYOUT_VERSION, s->host->engine == LAUNCH_KVM ? "kvm" : "qemu", s->host->digest,
+		   s->host->machine, s->host->accel, s->vcpus, (unsigned long long)s->memory, s->cmdline);
+	/* KVM's idea of the CPU may change with the host's kernel. */
+	if (strcmp(s->host->accel, "kvm") == 0 && uname(&u) == 0)
+		buf_printf(&text, "host %s %s\n", u.release, u.version);
 	r = filecache_digest(env->cache_fd, s->kernel_fd, s->kernel_name, hex, err);
 	if (r < 0)
 		return r;
@@ -75,7 +78,7 @@ static int make_key(const struct template_env *env, const struct template_spec *
 			return r;
 		buf_printf(&text, "root %s %s\nupper %s\n", s->root->fstype, s->root->digest, hex);
 	}
-	host_cpu(&text);
+	template_host_cpu(&text);
 	if (!buf_ok(&text))
 		return err_sys(err, -ENOMEM, "find the template");
 	sha256_init(&h);

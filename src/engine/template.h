@@ -24,6 +24,7 @@
 #include <sys/types.h>
 
 #include "base/attr.h"
+#include "base/str.h"
 #include "engine/host.h"
 #include "vial/error.h"
 #include "wire/link.h"
@@ -117,6 +118,9 @@ void template_done(struct template *t);
 
 /* template_exists() - is there one for @spec (unchecked)? 1, 0 or an error */
 int template_exists(const struct template_env *env, const struct template_spec *spec, struct vial_err *err);
+
+/* template_host_cpu() - append the processor's model, features and microcode as the guest may see or feel them, a line each */
+void template_host_cpu(struct buf *b);
 
 /* template_initrd() - memfd of the concatenated initrd; fd or -errno */
 int template_initrd(const struct template_spec *spec);

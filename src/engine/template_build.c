@@ -88,7 +88,7 @@ static int empty_disk(const char *name)
 }
 
 /* The guest's disks before there is a box: empty. */
-static int add_placeholder_disks(struct launcher *l)
+int template_placeholders(struct launcher *l)
 {
 	_cleanup_fd_ int upper = memfd_create("vial-no-upper-top", MFD_CLOEXEC);
 	int r = upper < 0 ? -errno : qcow2_init(upper, PLACEHOLDER_BYTES);
@@ -110,18 +110,17 @@ static int describe(const struct template_env *env, const struct template_spec *
 	    getrandom(l->launch.next_key, LINK_KEY_SIZE, 0) != LINK_KEY_SIZE)
 		return -EIO;
 	str_hex(id, sizeof(id), l->launch.id);
-	l->launch.qemu = strdup(spec->host->qemu);
-	l->launch.accel = strdup(spec->host->accel);
-	l->launch.machine = strdup(spec->host->machine);
 	l->launch.cmdline = strdup(spec->cmdline);
 	l->launch.fstype = strdup(spec->root ? spec->root->fstype : "none");
 	l->launch.hostname = strdup("vial");
 	l->launch.vcpus = spec->vcpus;
 	l->launch.memory = spec->memory;
 	l->launch.log_level = env->log_level;
-	if (!l->launch.qemu || !l->launch.accel || !l->launch.machine || !l->launch.cmdline ||
-	    !l->launch.fstype || !l->launch.hostname)
+	if (!l->launch.cmdline || !l->launch.fstype || !l->launch.hostname)
 		return -ENOMEM;
+	int r = launcher_add_host(l, spec->host);
+	if (r < 0)
+		return r;
 	return env->log_fd >= 0 ? launcher_add(l, LAUNCH_FD_LOG, env->log_fd) : 0;
 }
 
@@ -141,7 +140,7 @@ static int last_word(struct frame_in *in, struct mon_msg *ret)
 }
 
 /* Waits for the builder's word: MON_DONE, or MON_ERROR, or its end. */
-static int wait_built(struct launcher *l, struct vial_err *err)
+int template_wait(struct launcher *l, struct vial_err *err)
 {
 	_cleanup_(frame_in_done) struct frame_in in = { .max = FRAME_MAX };
 	struct mon_msg msg;
@@ -156,7 +155,7 @@ static int wait_built(struct launcher *l, struct vial_err *err)
 		r = r ?: last_word(&in, &msg);
 	}
 	if (r < 0)
-		return err_set(err, VIAL_E_ENGINE, "the template's monitor ended without a word");
+		return err_set(err, VIAL_E_ENGINE, "the machine's monitor ended without a word");
 	if (msg.type == MON_ERROR)
 		return err_set(err, msg.error.code < 0 ? msg.error.code : VIAL_E_ENGINE, "%.*s",
 			       (int)msg.error.text.n, (const char *)msg.error.text.p);
@@ -203,7 +202,7 @@ static int add_boot(const struct template_spec *spec, int dir, struct launcher *
 		r = -errno;
 	r = r ?: launcher_add_own(l, LAUNCH_FD_INITRD, template_initrd(spec));
 	r = r ?: launcher_add(l, LAUNCH_FD_KERNEL, spec->kernel_fd);
-	return r ?: add_placeholder_disks(l);
+	return r ?: template_placeholders(l);
 }
 
 /* Preparing a root: a copy of the machine template's memory, its state, the image's disks. */
@@ -216,7 +215,8 @@ static int add_resume(const struct template_spec *spec, int dir, struct template
 	memcpy(l->launch.reset_key, machine->reset_key, LINK_KEY_SIZE);
 	r = r ?: copy_sparse(machine->mem_fd, mem, (off_t)spec->memory);
 	r = r ?: launcher_add(l, LAUNCH_FD_STATE, machine->state_fd);
-	r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
+	if (spec->host->engine == LAUNCH_QEMU)
+		r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
 	r = r ?: add_file(l, dir, "upper", O_RDWR, LAUNCH_FD_UPPER, &upper);
 	r = r ?: qcow2_init(upper, root->base_bytes);
 	r = r ?: launcher_add(l, LAUNCH_FD_UPPER_BASE, root->base_fd);
@@ -287,7 +287,7 @@ int template_build(const struct template_env *env, const struct template_spec *s
 		return err_sys(err, r, "build a template");
 	memcpy(t.reset_key, l.launch.next_key, LINK_KEY_SIZE);
 	r = launcher_start(&l, env->monitor_path, env->uid, env->gid, err);
-	r = r ?: wait_built(&l, err);
+	r = r ?: template_wait(&l, err);
 	launcher_end(&l);
 	if (r < 0)
 		return err ? err_prefix(err, "build a template for kernel '%s'", spec->kernel_name) : r;

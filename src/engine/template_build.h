@@ -3,6 +3,7 @@
 #ifndef ENGINE_TEMPLATE_BUILD_H
 #define ENGINE_TEMPLATE_BUILD_H
 
+#include "engine/launcher.h"
 #include "engine/template.h"
 
 /**
@@ -12,5 +13,11 @@
  */
 int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,
 		   struct template *ret, struct vial_err *err);
+
+/* For whoever else has a machine started that ends by itself (convert.c) */
+/* template_placeholders() - empty disks, as a guest has them before there is a box; 0 or -errno */
+int template_placeholders(struct launcher *l);
+/* template_wait() - until the monitor has said MON_DONE; its error otherwise */
+int template_wait(struct launcher *l, struct vial_err *err);
 
 #endif

@@ -12,9 +12,11 @@
 #include "base/loop.h"
 #include "vmm/mem.h"
 #include "vmm/ports.h"
+#include "vmm/snapshot/snapshot.h"
 #include "vmm/virtio/mmio.h"
 #include "vmm/vm.h"
 #include "vmm/x86/cpuid.h"
+#include "vmm/x86/msrs.h"
 #include "wire/vmm.h"
 
 /* Windows of the layout, fixed: what a guest finds where never changes, so that snapshots fit. */
@@ -32,6 +34,8 @@ enum machine_window {
 /**
  * struct machine - all there is
  * @launch:	as decoded; owned
+ * @saved:	what it is restored from; empty once it runs
+ * @map:	which file each page of memory comes from
  * @windows:	window n is in use if windows[n].dev
  * @control:	the monitor's socket
  * @running:	RUNNING was sent
@@ -39,9 +43,12 @@ enum machine_window {
 struct machine {
 	struct vmm_launch launch;
 	struct kvm kvm;
+	struct saved saved;
 	struct gmem mem;
+	struct memmap map;
 	struct vm vm;
 	struct cpuid cpuid;
+	struct msr_list msrs;
 	uint32_t tsc_khz;
 	struct loop *loop;
 	struct mmio_host host;
@@ -62,6 +69,8 @@ void machine_done(struct machine *m);
 
 /* machine_add() - put a device into its window; @dev is owned from then on, whatever happens */
 int machine_add(struct machine *m, enum machine_window w, struct virtio_dev *dev, struct vial_err *err);
+/* machine_devices() - add all that the launch description asks for */
+int machine_devices(struct machine *m, struct vial_err *err);
 /* machine_env() - what device constructors get */
 struct virtio_env machine_env(struct machine *m);
 /* machine_fd() - inherited descriptor with @role, or -1 */

@@ -17,8 +17,9 @@
 #define LAUNCH_VERSION	   1
 #define LAUNCH_FD_BLOB	   3 /* the description itself */
 #define LAUNCH_FD_FIRST	   4 /* descriptor of roles[0], then counting up */
-#define LAUNCH_FDS_MAX	   160
+#define LAUNCH_FDS_MAX	   192
 #define LAUNCH_EXTENTS_MAX 128
+#define LAUNCH_UPPERS_MAX  16 /* LAUNCH_FD_UPPER_MID: each snapshot and fork of a box adds one */
 
 enum launch_mode {
 	LAUNCH_COLD = 1,    /* boot the kernel */
@@ -26,7 +27,11 @@ enum launch_mode {
 	LAUNCH_BUILD = 3,   /* boot, quiesce, write a template, end */
 	LAUNCH_PREPARE =
 		4, /* resume a template on a copy of its memory, set the root up, write another, end */
+	LAUNCH_CONVERT =
+		5, /* load a snapshot's stream, write it as a template's memory and state, end; nothing runs */
 };
+
+enum launch_engine { LAUNCH_QEMU = 0, LAUNCH_KVM = 1 };
 
 enum launch_role {
 	LAUNCH_FD_LIFELINE = 1,	   /* stream socket to the client; its end ends the box */
@@ -36,27 +41,34 @@ enum launch_role {
 	LAUNCH_FD_KERNEL = 5,	   /* COLD, BUILD; RESTORE: a stub that is never run */
 	LAUNCH_FD_INITRD = 6,	   /* COLD, BUILD */
 	LAUNCH_FD_MEM = 7,	   /* RESTORE: read-only; else read-write */
-	LAUNCH_FD_STATE = 8,	   /* RESTORE, PREPARE: read-only */
+	LAUNCH_FD_STATE = 8,	   /* RESTORE, PREPARE, CONVERT: read-only */
 	LAUNCH_FD_EXTENT = 9,	   /* root disk, repeated in order, read-only */
 	LAUNCH_FD_UPPER = 10,	   /* qcow2, read-write */
 	LAUNCH_FD_UPPER_BASE = 11, /* raw backing of the upper, read-only */
 	LAUNCH_FD_CONSOLE = 12,	   /* stream socket for the serial console, if the client wants it */
 	LAUNCH_FD_LOG = 13,	   /* diagnostics */
 	LAUNCH_FD_HOLD = 14,	   /* held open for the box's life (locks) */
-	LAUNCH_FD_UPPER_MID =
-		15, /* qcow2 between upper and its base: what a template wrote; read-only; may be missing */
-	LAUNCH_FD_STATE_OUT = 16, /* BUILD, PREPARE: write */
+	/* qcow2s between upper and its base, the lowest first: what a template wrote, then what the boxes that this one is a
+	 * copy of wrote; read-only; repeated, may be missing */
+	LAUNCH_FD_UPPER_MID = 15,
+	LAUNCH_FD_STATE_OUT = 16, /* BUILD, PREPARE, CONVERT: write */
+	LAUNCH_FD_UPPER_RO =
+		17,	    /* RESTORE: UPPER once more, read-only: it becomes a backing when it is frozen */
+	LAUNCH_FD_KVM = 18, /* kvm engine: /dev/kvm, read-write */
 };
 
 /**
  * struct launch - decoded description; strings are owned
  * @id:		box id, 32 hex digits
+ * @engine:	enum launch_engine
+ * @program:	the engine's: QEMU, or vial-vmm
  * @accel:	"tcg" or "kvm"
  * @vcpus, @memory: the machine's class; memory in bytes
  * @cpus, @memory_max: the box's exact share, 0: all
  * @reset_key:	the guest's current reset key; @next_key: given to it now
  * @extent_bytes: length of each root extent, @n_extents of them
  * @upper_bytes: virtual size of the upper disk
+ * @untrusted:	the state resumed came from elsewhere
  * @rooted:	the template resumed has its root set up already
  * @without:	JAIL_NO_* bits to pretend missing: tests
  * @roles:	@n_roles descriptor roles, LAUNCH_FD_FIRST + index
@@ -64,7 +76,8 @@ enum launch_role {
 struct launch {
 	uint32_t mode; /* enum launch_mode */
 	char id[33];
-	char *qemu;
+	uint32_t engine;
+	char *program;
 	char *accel;
 	char *machine;
 	char *cmdline;
@@ -84,6 +97,7 @@ struct launch {
 	uint32_t without;
 	uint32_t log_level;
 	uint32_t rooted;
+	uint32_t untrusted;
 	uint32_t roles[LAUNCH_FDS_MAX];
 	size_t n_roles;
 };
@@ -96,13 +110,13 @@ int launch_decode(const void *p, size_t n, struct launch *ret);
 /* launch_incoming() - is the machine resumed (rather than booted)? */
 static inline bool launch_incoming(const struct launch *l)
 {
-	return l->mode == LAUNCH_RESTORE || l->mode == LAUNCH_PREPARE;
+	return l->mode == LAUNCH_RESTORE || l->mode == LAUNCH_PREPARE || l->mode == LAUNCH_CONVERT;
 }
 
 /* launch_saves() - does it end in a template? */
 static inline bool launch_saves(const struct launch *l)
 {
-	return l->mode == LAUNCH_BUILD || l->mode == LAUNCH_PREPARE;
+	return l->mode == LAUNCH_BUILD || l->mode == LAUNCH_PREPARE || l->mode == LAUNCH_CONVERT;
 }
 
 /* launch_fd() - descriptor number of the @nth (from 0) descriptor with @role, or -1 */

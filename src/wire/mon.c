@@ -82,6 +82,9 @@ static int words_of(uint16_t type)
 	case MON_PING:
 	case MON_DONE:
 	case MON_STDIN_CLOSED:
+	case MON_PAUSE:
+	case MON_RESUME:
+	case MON_SNAPSHOT:
 		return 0;
 	case MON_SIGNAL:
 	case MON_STOP:
@@ -90,6 +93,7 @@ static int words_of(uint16_t type)
 	case MON_RESIZE:
 		return 2;
 	case MON_EXITED:
+	case MON_UPDATE:
 		return 3;
 	default:
 		return -1;
@@ -115,6 +119,10 @@ static int decode_words(const uint8_t *p, struct mon_msg *ret)
 		ret->exited.signal = get_le32(p + 4);
 		ret->exited.flags = get_le32(p + 8);
 		return 0;
+	case MON_UPDATE:
+		ret->update.cpus = get_le32(p);
+		ret->update.memory = get_le64(p + 4);
+		return 0;
 	default:
 		return 0;
 	}
@@ -128,6 +136,16 @@ static int decode_started(const uint8_t *p, size_t n, struct mon_msg *ret)
 		return -EBADMSG;
 	ret->started.pid = get_le32(p);
 	ret->started.window = get_le32(p + 4);
+	return 0;
+}
+
+static int decode_snapshotted(const uint8_t *p, size_t n, struct mon_msg *ret)
+{
+	if (n != 8 + LINK_KEY_SIZE)
+		return -EBADMSG;
+	ret->snapshotted.form = get_le32(p);
+	ret->snapshotted.pause_us = get_le32(p + 4);
+	memcpy(ret->snapshotted.key, p + 8, LINK_KEY_SIZE);
 	return 0;
 }
 
@@ -147,6 +165,8 @@ static int decode_body(const uint8_t *p, size_t n, struct mon_msg *ret)
 		return decode_started(p, n, ret);
 	case MON_ERROR:
 		return decode_error(p, n, ret);
+	case MON_SNAPSHOTTED:
+		return decode_snapshotted(p, n, ret);
 	default: /* EXEC, LAUNCH and what later versions add */
 		ret->body = (struct slice){ p, n };
 		return 0;
@@ -235,10 +255,21 @@ int mon_msg_put(struct buf *out, const struct mon_msg *m)
 			   none);
 	case MON_ERROR:
 		return put_error(out, m);
+	case MON_UPDATE:
+		return put(out, m->type,
+			   (uint32_t[]){ m->update.cpus, (uint32_t)m->update.memory,
+					 (uint32_t)(m->update.memory >> 32) },
+			   3, none);
+	case MON_SNAPSHOTTED:
+		return put(out, m->type, (uint32_t[]){ m->snapshotted.form, m->snapshotted.pause_us }, 2,
+			   (struct slice){ m->snapshotted.key, LINK_KEY_SIZE });
 	case MON_STDIN_END:
 	case MON_PING:
 	case MON_DONE:
 	case MON_STDIN_CLOSED:
+	case MON_PAUSE:
+	case MON_RESUME:
+	case MON_SNAPSHOT:
 		return put(out, m->type, NULL, 0, none);
 	default:
 		return put(out, m->type, NULL, 0, m->body);

@@ -6,8 +6,8 @@
  *
  * Transport: unix stream socket, frames of wire/frame.h; payload is {le16 type, le16 version,
  * body}. Each connection does one thing: its first message from the client is MON_EXEC or one of the
- * control requests. The monitor decodes everything that comes from the guest's agent and says
- * it again in these few fixed shapes: clients never parse a byte string a guest has formed,
+ * control requests (MON_PING, MON_PAUSE …), which is answered once. The monitor decodes everything that
+ * comes from the guest's agent and says it again in these few fixed shapes: clients never parse a byte string a guest has formed,
  * other than text and output.
  *
  * Who is trusted: monitor and client are the same user; the monitor may be compromised by
@@ -24,6 +24,7 @@
 
 #include "base/str.h"
 #include "wire/agent_msg.h"
+#include "wire/link.h"
 
 #define MON_VERSION  1
 #define MON_TEXT_MAX 450 /* text of MON_ERROR */
@@ -39,6 +40,10 @@ enum mon_type {
 	MON_LAUNCH = 7,	   /* first message on the life line, with descriptors; body: TLV, wire/launch.h */
 	MON_STOP = 8,	   /* body: le32 ms to wait for a clean power-off before the kill */
 	MON_PING = 9,	   /* answered by MON_DONE */
+	MON_PAUSE = 10,	   /* answered by MON_DONE, as the next two, or MON_ERROR; one at a time in a box */
+	MON_RESUME = 11,   /* no body */
+	MON_UPDATE = 12,   /* body: le32 cpus, le64 bytes of memory; 0: all there is */
+	MON_SNAPSHOT = 13, /* no body; comes with MON_SNAPSHOT_FDS descriptors; answered by MON_SNAPSHOTTED */
 	/* monitor to client */
 	MON_STARTED = 32,      /* exec: le32 guest pid, le32 window for stdin; launch: no body */
 	MON_OUTPUT = 33,       /* body: le32 stream, 1..AGENT_DATA_MAX bytes */
@@ -47,7 +52,12 @@ enum mon_type {
 	MON_DONE = 36,	       /* a control request succeeded; no body */
 	MON_STDIN_CLOSED = 37, /* nobody reads the command's stdin any more */
 	MON_CONSOLE = 38,      /* life line: bytes of the serial console, when asked for */
+	MON_SNAPSHOTTED =
+		39, /* body: le32 enum engine_form, le32 us no vCPU ran, 16 bytes: the guest's reset key */
 };
+
+/* Descriptors of MON_SNAPSHOT, in this order; see struct engine_snapshot */
+enum { MON_SNAP_STATE, MON_SNAP_MEM, MON_SNAP_UPPER, MON_SNAP_UPPER_RO, MON_SNAPSHOT_FDS };
 
 enum { MON_F_TIMED_OUT = 1, MON_F_OOM = 2 };
 
@@ -72,6 +82,14 @@ struct mon_msg {
 		struct slice body;	    /* EXEC, LAUNCH, STDIN, CONSOLE */
 		struct agent_credit credit; /* CREDIT */
 		uint32_t u32;		    /* SIGNAL, STOP */
+		struct {
+			uint32_t cpus;
+			uint64_t memory;
+		} update;
+		struct {
+			uint32_t form, pause_us;
+			uint8_t key[LINK_KEY_SIZE];
+		} snapshotted;
 		struct {
 			uint32_t rows, cols;
 		} resize;

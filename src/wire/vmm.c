@@ -29,7 +29,7 @@ static const struct {
 	{ U32, offsetof(struct vmm_launch, mode) },	   { U32, offsetof(struct vmm_launch, mem_kind) },
 	{ U32, offsetof(struct vmm_launch, vcpus) },	   { U64, offsetof(struct vmm_launch, memory) },
 	{ U64, offsetof(struct vmm_launch, upper_bytes) }, { U32, offsetof(struct vmm_launch, log_level) },
-	{ U32, offsetof(struct vmm_launch, without) },
+	{ U32, offsetof(struct vmm_launch, without) },	   { U32, offsetof(struct vmm_launch, disks_differ) },
 };
 
 static void *at(const struct vmm_launch *l, size_t i)

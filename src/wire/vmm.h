@@ -38,7 +38,7 @@
 #define VMM_FD_BLOB	3 /* the description */
 #define VMM_FD_CONTROL	4
 #define VMM_FD_FIRST	5 /* descriptor of roles[0], then counting up */
-#define VMM_FDS_MAX	150
+#define VMM_FDS_MAX	176
 #define VMM_EXTENTS_MAX 128
 #define VMM_CMDLINE_MAX 2047 /* COMMAND_LINE_SIZE of x86 and its NUL */
 #define VMM_LAUNCH_MAX	(64 * 1024)
@@ -53,7 +53,7 @@ enum vmm_role {
 	VMM_FD_STATE = 5,      /* RESTORE: machine state, read-only */
 	VMM_FD_EXTENT = 6,     /* root disk, repeated in order, read-only */
 	VMM_FD_UPPER = 7,      /* writable disk: qcow2, read-write */
-	VMM_FD_UPPER_MID = 8,  /* qcow2 below it, repeated from the top down, read-only; may be missing */
+	VMM_FD_UPPER_MID = 8,  /* qcow2 below it, repeated, the lowest first, read-only; may be missing */
 	VMM_FD_UPPER_BASE = 9, /* raw, below them, read-only */
 	VMM_FD_CONSOLE = 10,   /* stream socket: the guest's console */
 	VMM_FD_LOG = 11,       /* diagnostics */
@@ -77,6 +77,7 @@ enum vmm_mem {
  * @cmdline:	COLD: the kernel's command line
  * @extent_bytes: length of each root extent, @n_extents of them, multiples of 512
  * @upper_bytes: virtual size of the upper disk
+ * @disks_differ: RESTORE: other disks than those that were saved; the guest has no driver on them
  * @log_level:	enum log_level
  * @without:	JAIL_NO_* bits to pretend missing: tests
  * @roles:	@n_roles descriptor roles, VMM_FD_FIRST + index
@@ -92,6 +93,7 @@ struct vmm_launch {
 	uint64_t upper_bytes;
 	uint32_t log_level;
 	uint32_t without;
+	uint32_t disks_differ;
 	uint32_t roles[VMM_FDS_MAX];
 	size_t n_roles;
 };
@@ -126,7 +128,7 @@ enum vmm_type {
 	VMM_STATS_IS = 36,	 /* body: VMM_STATS_N le64 */
 };
 
-/* Flags of SNAPSHOT. The first descriptor is for the machine state; each of the first two flags adds one, in this order. */
+/* Flags of SNAPSHOT; one that fails leaves the machine as it was. The first descriptor is for the machine state; each of the first two flags adds one, in this order. */
 enum {
 	VMM_SNAP_MEMORY = 1, /* write memory to it (VMM_MEM_SHARED needs no such: it is there already) */
 	VMM_SNAP_UPPER = 2,  /* an empty qcow2: the upper disk from now on, over what was it until now */

@@ -5,7 +5,7 @@
  * Theory of operation
  *
  * Purpose: read and write through the tables of an image; what it does not hold comes from the layer below, which is never written.
- * Trust: nothing in the file; qcow2_check() walks through all of it when it is opened, and entries are checked again when used.
+ * Trust: nothing in the file; qcow2_check_all() walks through all of it when it is opened, and entries are checked again when used.
  * Writing: an allocated cluster is written in place. Else clusters are taken (qcow2_refs.c), what the guest does not write of the first and
  * the last of them is copied from below, and then the L2 entries are set, so a kill never shows half of a cluster. Zeros and
  * discards of whole clusters become table entries; with something below, "discarded" is marked as zeros, because what is
@@ -392,7 +392,7 @@ int qcow2_open(int fd, struct block *backing, enum block_sync sync, struct block
 	q->b.size = q->h.size;
 	q->b.depth = 1;
 	r = allocate(q, err);
-	r = r ?: qcow2_check(q, err);
+	r = r ?: qcow2_check_all(q, err);
 	if (r < 0)
 		return r;
 	if (backing)

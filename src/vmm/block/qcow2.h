@@ -165,12 +165,12 @@ void qcow2_refs_done(struct qcow2_refs *r);
 /* qcow2_check.c */
 
 /**
- * qcow2_check() - walk through all tables of an image that was just opened
+ * qcow2_check_all() - walk through all tables of an image that was just opened
  * A writable one gets its refs: each cluster must be referenced once and lie in the file; refcounts that
  * differ are put right in the file (leaks after a kill, the dirty bit).
  * Return: 0 or a VIAL_E_*.
  */
-int qcow2_check(struct qcow2 *q, struct vial_err *err);
+int qcow2_check_all(struct qcow2 *q, struct vial_err *err);
 
 /* qcow2.c */
 

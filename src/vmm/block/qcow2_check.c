@@ -188,7 +188,7 @@ static int load_reftable(struct qcow2 *q, struct vial_err *err)
 	return 0;
 }
 
-int qcow2_check(struct qcow2 *q, struct vial_err *err)
+int qcow2_check_all(struct qcow2 *q, struct vial_err *err)
 {
 	int r = 0;
 

@@ -4,7 +4,7 @@
  *
  * Theory of operation
  *
- * qcow2_check() has proved that each cluster in use is referenced once, so the whole truth is a bitmap in memory, and refcount
+ * qcow2_check_all() has proved that each cluster in use is referenced once, so the whole truth is a bitmap in memory, and refcount
  * blocks are only ever written. The order of writes makes the file right at any moment for whoever reads it after
  * this process was killed:
  *   taking a cluster:	refcount 1, its content, then the table entry that points to it;

@@ -212,12 +212,37 @@ static void in_reader_gone(void **state)
 	loop_free(s.loop);
 }
 
+/* Nobody will read it: the writer is never held up, and none of it is sent. */
+static void out_discarded(void **state)
+{
+	struct seen s = { .room = false };
+	static uint8_t data[4096];
+	int w;
+
+	(void)state;
+	assert_int_equal(loop_new(&s.loop), 0);
+	struct out_stream o = out_of(&s, &w);
+	assert_int_equal(write(w, data, sizeof(data)), sizeof(data));
+	out_pump(&o);
+	assert_null(o.src);
+	out_discard(&o);
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(write(w, data, sizeof(data)), sizeof(data));
+		assert_int_equal(loop_turn(s.loop, 1000), 0);
+	}
+	assert_int_equal(s.got.len, 0);
+	close(w);
+	assert_int_equal(loop_turn(s.loop, 1000), 0);
+	assert_true(s.ended);
+	out_done(&o);
+	loop_free(s.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(out_credit),
-		cmocka_unit_test(out_orphan),
-		cmocka_unit_test(in_order_and_end),
+		cmocka_unit_test(out_credit),	  cmocka_unit_test(out_orphan),
+		cmocka_unit_test(out_discarded),  cmocka_unit_test(in_order_and_end),
 		cmocka_unit_test(in_reader_gone),
 	};
 

@@ -105,6 +105,13 @@ int vial_box_create(struct vial *v, const struct vial_spec *spec, struct vial_bo
 	return spec_copy(spec, &(*ret)->spec, err);
 }
 
+int vial_box_create_from(struct vial *v, const char *path, const struct vial_spec *spec, uint32_t flags,
+			 struct vial_box **ret, struct vial_err *err)
+{
+	write_file("STUB_FROM", flags & VIAL_FROM_TRUST ? "trusted" : path);
+	return vial_box_create(v, spec, ret, err);
+}
+
 int vial_box_start(struct vial_box *b, struct vial_err *err)
 {
 	const char *fail = getenv("STUB_FAIL");

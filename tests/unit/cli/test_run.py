@@ -169,6 +169,17 @@ class Usage(Base):
             self.assertEqual(f.read(), "forced")
 
 
+    def test_from(self):
+        seen = self.path("from-out")
+        for line, wanted in ((("--from", "f.vial", "true", "x"), "f.vial"), (("--from", "f.vial", "--trust"), "trusted")):
+            s = self.spec(*line, env={"STUB_FROM": seen})
+            self.assertNotIn("image", s)
+            self.assertEqual(s.get("command"), ["true", "x"] if "true" in line else None)
+            with open(seen) as f:
+                self.assertEqual(f.read(), wanted)
+        self.one_line(self.vial("run", "--trust", "--", "true"), 125, "--from")
+
+
 class Layers(Base):
     def test_words(self):
         s = self.spec("./img", "--", "echo", "-n", "--", "x")

@@ -10,7 +10,7 @@
 static struct launch launch_of(enum launch_mode mode, size_t n_extents)
 {
 	struct launch l = { .mode = mode,
-			    .qemu = (char *)"/usr/bin/qemu",
+			    .program = (char *)"/usr/bin/qemu",
 			    .accel = (char *)"tcg",
 			    .machine = (char *)"pc-q35-7.2",
 			    .cmdline = (char *)"console=ttyS0 quiet",
@@ -171,8 +171,8 @@ static void test_middle_of_a_template(void **state _unused_)
 
 	l.roles[l.n_roles++] = LAUNCH_FD_UPPER_MID;
 	assert_int_equal(qemu_args(&l, &c, NULL), 0);
-	json_t *upper = disk(&c, "upper"), *mid = disk(&c, "mid"), *base = disk(&c, "base");
-	assert_string_equal(json_string_value(json_object_get(upper, "backing")), "mid");
+	json_t *upper = disk(&c, "upper"), *mid = disk(&c, "mid0"), *base = disk(&c, "base");
+	assert_string_equal(json_string_value(json_object_get(upper, "backing")), "mid0");
 	assert_string_equal(json_string_value(json_object_get(mid, "backing")), "base");
 	assert_string_equal(json_string_value(json_object_get(mid, "driver")), "qcow2");
 	assert_true(read_only(mid));
@@ -257,7 +257,7 @@ static void test_incomplete(void **state _unused_)
 	l.accel = NULL;
 	refused(l);
 	l = launch_of(LAUNCH_COLD, 1);
-	l.qemu = NULL;
+	l.program = NULL;
 	refused(l);
 	l = launch_of(LAUNCH_COLD, 1);
 	l.machine = NULL;

@@ -8,7 +8,7 @@
 
 struct heard {
 	char error[300], event[100], status[100];
-	int errors, events, closes;
+	int errors, events, closes, returns;
 };
 
 static void on_error(void *data, const char *desc)
@@ -35,7 +35,14 @@ static void on_closed(void *data)
 	h->closes++;
 }
 
-static const struct qmp_events events = { on_error, on_event, on_closed };
+static void on_returned(void *data)
+{
+	struct heard *h = data;
+
+	h->returns++;
+}
+
+static const struct qmp_events events = { on_error, on_event, on_closed, on_returned };
 
 struct rig {
 	struct loop *loop;

@@ -24,6 +24,7 @@ static void fill(struct vmm_launch *l)
 				  .upper_bytes = 77,
 				  .log_level = 3,
 				  .without = 5,
+				  .disks_differ = 1,
 				  .roles = { VMM_FD_KVM, VMM_FD_EXTENT, VMM_FD_EXTENT },
 				  .n_roles = 3 };
 }
@@ -47,6 +48,7 @@ static void test_launch_round_trip(void **state _unused_)
 	assert_int_equal(z.upper_bytes, 77);
 	assert_int_equal(z.log_level, 3);
 	assert_int_equal(z.without, 5);
+	assert_int_equal(z.disks_differ, 1);
 	assert_int_equal(z.n_roles, 3);
 	assert_int_equal(vmm_launch_fd(&z, VMM_FD_KVM, 0), VMM_FD_FIRST);
 	assert_int_equal(vmm_launch_fd(&z, VMM_FD_EXTENT, 1), VMM_FD_FIRST + 2);
