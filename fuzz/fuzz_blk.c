@@ -122,111 +122,29 @@ static void check(struct harness *h)
 	FUZZ_CHECK(h->dev->vq[0].in_flight == 0);
 }
 
+#define OPS(string) (const uint8_t *)(string), sizeof(string) - 1
+
 /* Whatever happened before: a driver that begins anew is served. Header and data in one descriptor, and in two. */
 static void finish(struct harness *h)
 {
-	enum { AT = HARNESS_DATA, SECTOR = 5 };
-	static const uint8_t write[] = {
-		HARNESS_SETUP,
-		0,
-		0, /* a request at AT: header, then 512 bytes; its status at AT + 0x800 */
-		HARNESS_MEMORY,
-		0,
-		0,
-		16,
-		VIRTIO_BLK_T_OUT,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		SECTOR,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0, /**/
-		HARNESS_FILL,
-		8,
-		0,
-		0,
-		2,
-		0x5a, /**/
-		HARNESS_MEMORY,
-		0,
-		4,
-		1,
-		0xee, /**/
-		HARNESS_CHAIN,
-		0,
-		1,
-		0,
-		0,
-		16,
-		2,
-		0,
-		4,
-		1,
-		0x80,
-		HARNESS_KICK,
-		0,
-	};
-	static const uint8_t read[] = {
-		/* the same with 512 bytes at AT + 0x1000; its status behind them */
-		HARNESS_MEMORY,
-		0,
-		0,
-		16,
-		VIRTIO_BLK_T_IN,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		SECTOR,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0, /**/
-		HARNESS_MEMORY,
-		0,
-		9,
-		1,
-		0xee, /**/
-		HARNESS_CHAIN,
-		0,
-		1,
-		0,
-		0,
-		16,
-		0,
-		0,
-		8,
-		1,
-		0x82,
-		HARNESS_KICK,
-		0,
-	};
+	enum { WRITTEN = 0x800, READ = 0x1000, SECTOR = 5 };
 	bool read_only = ((struct world *)h->data)->kind == DISK_READ_ONLY;
-	uint8_t *m = h->mem.base + AT;
+	uint8_t *m = h->mem.base + HARNESS_DATA;
 
-	harness_do(h, write, sizeof(write));
-	FUZZ_CHECK(m[0x800] == (read_only ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK));
-	harness_do(h, read, sizeof(read));
-	FUZZ_CHECK(m[0x1000 + 512] == VIRTIO_BLK_S_OK);
+	/* SETUP; MEMORY: 16 bytes, write sector 5; FILL: 512 bytes behind them; MEMORY: a status */
+	harness_do(h, OPS("\0\0\0\3\0\0\20\1\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0"));
+	harness_do(h, OPS("\4\10\0\0\2\132\3\0\4\1\356"));
+	/* CHAIN: 528 bytes to read, one to write; KICK */
+	harness_do(h, OPS("\1\0\1\0\0\20\2\0\4\1\200\2\0"));
+	FUZZ_CHECK(m[WRITTEN] == (read_only ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK));
+	/* MEMORY: read sector 5; CHAIN: 16 bytes to read, 513 to write; KICK */
+	harness_do(h, OPS("\3\0\0\20\0\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0"));
+	harness_do(h, OPS("\3\0\11\1\356\1\0\1\0\0\20\0\0\10\1\202\2\0"));
+	FUZZ_CHECK(m[READ + 512] == VIRTIO_BLK_S_OK);
 	if (read_only)
-		FUZZ_CHECK(memcmp(m + 0x1000, (const uint8_t *)pattern() + SECTOR * 512, 512) == 0);
+		FUZZ_CHECK(memcmp(m + READ, (const uint8_t *)pattern() + SECTOR * 512, 512) == 0);
 	for (int i = 0; !read_only && i < 512; i++)
-		FUZZ_CHECK(m[0x1000 + i] == 0x5a);
+		FUZZ_CHECK(m[READ + i] == 0x5a);
 }
 
 /* What is below or read-only has its old bytes. */
