@@ -47,7 +47,14 @@ static void stats(struct machine *m)
 
 static void resume(struct machine *m)
 {
+	/* So that the guest's watchdogs forgive the pause. Refused where it has no kvm-clock (yet). */
+	for (uint32_t i = 0; m->kvm.kvmclock_ctrl && i < m->vm.n_vcpus; i++)
+		(void)kvm_call_n(&m->kvm, m->vm.vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0);
 	vm_resume(&m->vm);
+	/* A snapshot made devices put back what they had begun. */
+	for (uint32_t w = 0; w < WINDOWS_N; w++)
+		if (m->windows[w].dev)
+			mmio_poke(&m->windows[w]);
 	done(m, VMM_RESUME, 0, NULL);
 }
 
@@ -65,15 +72,32 @@ static void unsupported(struct machine *m, uint32_t type)
 	done(m, type, r, &err);
 }
 
+static void snapshot(struct machine *m, uint32_t flags, const int *fds)
+{
+	struct vial_err err = VIAL_ERR_INIT;
+	int memory = flags & VMM_SNAP_MEMORY ? fds[1] : -1;
+	int r;
+
+	if (!vm_is_paused(&m->vm))
+		r = err_set(&err, VIAL_E_STATE, "only a paused machine can be saved");
+	else if (flags & VMM_SNAP_UPPER)
+		r = err_set(&err, VIAL_E_UNSUPPORTED, "the disk cannot be switched yet");
+	else
+		r = snapshot_save(m, fds[0], memory, flags, &err);
+	done(m, VMM_SNAPSHOT, r, &err);
+}
+
 static void handle(struct machine *m, const struct vmm_msg *msg, int fds[3])
 {
-	(void)fds;
 	switch (msg->type) {
 	case VMM_PAUSE:
 		pause_all(m);
 		break;
 	case VMM_RESUME:
 		resume(m);
+		break;
+	case VMM_SNAPSHOT:
+		snapshot(m, msg->flags, fds);
 		break;
 	case VMM_STATS:
 		stats(m);
@@ -132,5 +156,8 @@ int control_serve(struct machine *m, struct vial_err *err)
 		return err_sys(err, r, "event loop");
 	vm_resume(&m->vm);
 	tell(m, &running);
+	for (uint32_t w = 0; w < WINDOWS_N; w++)
+		if (m->windows[w].dev)
+			mmio_poke(&m->windows[w]);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "jail/jail.h"
 #include "vmm/boot/boot.h"
+#include "vmm/snapshot/memory.h"
 #include "vmm/x86/acpi.h"
 #include "vmm/x86/regs.h"
 
@@ -42,39 +43,54 @@ int machine_add(struct machine *m, enum machine_window w, struct virtio_dev *dev
 	return r < 0 ? err_sys(err, r, "device %s", dev->ops->name) : 0;
 }
 
+static bool restoring(const struct machine *m)
+{
+	return m->launch.mode == VMM_RESTORE;
+}
+
+static int cold_memory(struct machine *m, struct vial_err *err)
+{
+	uint64_t size = m->launch.memory;
+	bool shared = m->launch.mem_kind == VMM_MEM_SHARED;
+	int r = -EINVAL;
+
+	if (shared)
+		r = gmem_new_file(&m->mem, size, machine_fd(m, VMM_FD_MEM, 0), true);
+	else if (m->launch.mem_kind == VMM_MEM_ANON)
+		r = gmem_new_anon(&m->mem, size);
+	if (r == 0)
+		r = memmap_add(&m->map, size / GMEM_PAGE, shared);
+	return r < 0 ? err_sys(err, r, "%llu MiB of guest memory", (unsigned long long)(size >> 20)) : 0;
+}
+
 static int make_memory(struct machine *m, struct vial_err *err)
 {
-	int fd = machine_fd(m, VMM_FD_MEM, 0);
-	int r;
-
-	switch (m->launch.mem_kind) {
-	case VMM_MEM_ANON:
-		r = gmem_new_anon(&m->mem, m->launch.memory);
-		break;
-	case VMM_MEM_SHARED:
-	case VMM_MEM_PRIVATE:
-		r = gmem_new_file(&m->mem, m->launch.memory, fd, m->launch.mem_kind == VMM_MEM_SHARED);
-		break;
-	default:
-		return err_set(err, VIAL_E_INVALID, "unknown kind of memory");
-	}
-	return r < 0 ? err_sys(err, r, "%llu MiB of guest memory",
-			       (unsigned long long)(m->launch.memory >> 20))
-		     : 0;
+	if (!restoring(m))
+		return cold_memory(m, err);
+	int r = saved_open(machine_fd(m, VMM_FD_STATE, 0), &m->saved, err);
+	return r == 0 ? snapshot_memory(m, err) : r;
 }
 
 static int make_vm(struct machine *m, struct vial_err *err)
 {
+	struct vm_slot slots[VM_SLOTS_MAX];
+	bool log = restoring(m) && m->launch.mem_kind == VMM_MEM_PRIVATE;
+	size_t n_slots = memory_slots(&m->map, &m->mem, log, slots);
 	int r = kvm_open(&m->kvm, machine_fd(m, VMM_FD_KVM, 0), NULL, err);
 
+	if (r == 0 && log && (r = gmem_dirty_start(&m->mem)) < 0)
+		r = err_sys(err, r, "guest memory");
 	if (r == 0)
-		r = vm_new(&m->vm, &m->kvm, &m->mem, m->launch.vcpus, false, err);
+		r = vm_new(&m->vm, &m->kvm, &m->mem, slots, n_slots, m->launch.vcpus, err);
 	if (r < 0)
 		return r;
 	r = kvm_call_n(&m->kvm, m->vm.vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
 	if (r < 0)
 		return err_sys(err, r, "kvm: TSC frequency");
 	m->tsc_khz = (uint32_t)r;
+	r = msr_list_host(&m->kvm, &m->msrs);
+	if (r < 0)
+		return err_sys(err, r, "kvm: list of MSRs");
 	return cpuid_host(&m->kvm, m->vm.n_vcpus, m->tsc_khz, &m->cpuid, err);
 }
 
@@ -84,7 +100,9 @@ static int make_devices(struct machine *m, struct vial_err *err)
 		.data = &m->vm, .irq = host_irq, .on_io = host_on_io, .kick_at = host_kick_at
 	};
 	int r = ports_add_power(&m->vm);
-	if (r == 0 && m->launch.cmdline && strstr(m->launch.cmdline, "ttyS"))
+	/* A restored guest may use it: its command line is not known here. */
+	bool uart = restoring(m) || (m->launch.cmdline && strstr(m->launch.cmdline, "ttyS"));
+	if (r == 0 && uart)
 		r = ports_add_uart(&m->vm, &m->uart, machine_fd(m, VMM_FD_CONSOLE, 0));
 	return r < 0 ? err_sys(err, r, "ports") : 0;
 }
@@ -117,6 +135,16 @@ static int boot(struct machine *m, struct vial_err *err)
 	return r;
 }
 
+static int restore(struct machine *m, struct vial_err *err)
+{
+	int r = snapshot_cpus(m, err);
+
+	if (r == 0)
+		r = snapshot_load(m, err);
+	saved_done(&m->saved);
+	return r;
+}
+
 int machine_new(struct machine *m, struct vial_err *err)
 {
 	int r = loop_new(&m->loop);
@@ -131,7 +159,7 @@ int machine_new(struct machine *m, struct vial_err *err)
 	if (r == 0)
 		r = machine_devices(m, err);
 	if (r == 0)
-		r = boot(m, err);
+		r = restoring(m) ? restore(m, err) : boot(m, err);
 	return r == 0 ? vm_start(&m->vm, NULL, err) : r;
 }
 
@@ -150,5 +178,7 @@ void machine_done(struct machine *m)
 	}
 	loop_free(m->loop);
 	gmem_done(&m->mem);
+	memmap_done(&m->map);
+	saved_done(&m->saved);
 	vmm_launch_done(&m->launch);
 }

@@ -12,9 +12,11 @@
 #include "base/loop.h"
 #include "vmm/mem.h"
 #include "vmm/ports.h"
+#include "vmm/snapshot/snapshot.h"
 #include "vmm/virtio/mmio.h"
 #include "vmm/vm.h"
 #include "vmm/x86/cpuid.h"
+#include "vmm/x86/msrs.h"
 #include "wire/vmm.h"
 
 /* Windows of the layout, fixed: what a guest finds where never changes, so that snapshots fit. */
@@ -32,6 +34,8 @@ enum machine_window {
 /**
  * struct machine - all there is
  * @launch:	as decoded; owned
+ * @saved:	what it is restored from; empty once it runs
+ * @map:	which file each page of memory comes from
  * @windows:	window n is in use if windows[n].dev
  * @control:	the monitor's socket
  * @running:	RUNNING was sent
@@ -39,9 +43,12 @@ enum machine_window {
 struct machine {
 	struct vmm_launch launch;
 	struct kvm kvm;
+	struct saved saved;
 	struct gmem mem;
+	struct memmap map;
 	struct vm vm;
 	struct cpuid cpuid;
+	struct msr_list msrs;
 	uint32_t tsc_khz;
 	struct loop *loop;
 	struct mmio_host host;

@@ -68,6 +68,15 @@ int gmem_new_file(struct gmem *ret, uint64_t size, int fd, bool shared)
 	return map(ret, size, fd, shared ? MAP_SHARED : MAP_PRIVATE);
 }
 
+int gmem_map_file(struct gmem *m, uint64_t off, uint64_t len, int fd)
+{
+	if (m->shared || off > m->size || len > m->size - off)
+		return -EINVAL;
+	void *p = mmap(m->base + off, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+		       fd, (off_t)off);
+	return p == MAP_FAILED ? -errno : 0;
+}
+
 void gmem_done(struct gmem *m)
 {
 	if (m->base)

@@ -68,6 +68,13 @@ int gmem_new_anon(struct gmem *ret, uint64_t size);
  * Return: 0, -EINVAL, -ENODATA if the file is too short, or -errno.
  */
 int gmem_new_file(struct gmem *ret, uint64_t size, int fd, bool shared);
+/**
+ * gmem_map_file() - let a part of private memory show a file's bytes, copy-on-write
+ * @off, @len:	whole pages of the mapping; also the file's offset
+ * @fd:		stays the caller's and may be closed
+ * Return: 0 or -errno of mmap.
+ */
+int gmem_map_file(struct gmem *m, uint64_t off, uint64_t len, int fd);
 /* gmem_done() - unmap; a zeroed gmem is fine */
 void gmem_done(struct gmem *m);
 

@@ -49,30 +49,37 @@ int vm_ioeventfd(struct vm *vm, uint64_t at, int event)
 	return kvm_call(&vm->kvm, vm->fd, KVM_IOEVENTFD, &e);
 }
 
-static void plan_slots(struct vm *vm, bool log)
+int vm_set_slot(struct vm *vm, size_t i)
 {
-	vm->slots[vm->n_slots++] = (struct vm_slot){ .len = gmem_low_size(vm->mem), .log = log };
+	const struct vm_slot *s = &vm->slots[i];
+	bool high = s->off >= GMEM_LOW_MAX;
+	struct kvm_userspace_memory_region r = {
+		.slot = (uint32_t)i,
+		.flags = s->log ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		.guest_phys_addr = high ? s->off - GMEM_LOW_MAX + GMEM_HIGH_START : s->off,
+		.memory_size = s->len,
+		.userspace_addr = (uintptr_t)vm->mem->base + s->off,
+	};
+
+	return kvm_call(&vm->kvm, vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
+}
+
+static void plan_slots(struct vm *vm)
+{
+	vm->slots[vm->n_slots++] = (struct vm_slot){ .len = gmem_low_size(vm->mem) };
 	if (gmem_high_size(vm->mem))
 		vm->slots[vm->n_slots++] =
-			(struct vm_slot){ .off = GMEM_LOW_MAX, .len = gmem_high_size(vm->mem), .log = log };
+			(struct vm_slot){ .off = GMEM_LOW_MAX, .len = gmem_high_size(vm->mem) };
 }
 
 static int set_slots(struct vm *vm, struct vial_err *err)
 {
 	for (size_t i = 0; i < vm->n_slots; i++) {
-		const struct vm_slot *s = &vm->slots[i];
-		bool high = s->off >= GMEM_LOW_MAX;
-		struct kvm_userspace_memory_region r = {
-			.slot = (uint32_t)i,
-			.flags = s->log ? KVM_MEM_LOG_DIRTY_PAGES : 0,
-			.guest_phys_addr = high ? s->off - GMEM_LOW_MAX + GMEM_HIGH_START : s->off,
-			.memory_size = s->len,
-			.userspace_addr = (uintptr_t)vm->mem->base + s->off,
-		};
-		int rc = kvm_call(&vm->kvm, vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
-		if (rc < 0)
-			return err_sys(err, rc, "kvm: memory slot of %llu MiB",
-				       (unsigned long long)(s->len >> 20));
+		int r = vm_set_slot(vm, i);
+
+		if (r < 0)
+			return err_sys(err, r, "kvm: memory slot of %llu MiB",
+				       (unsigned long long)(vm->slots[i].len >> 20));
 	}
 	return 0;
 }
@@ -110,7 +117,7 @@ static int make_vcpu(struct vm *vm, uint32_t id, struct vial_err *err)
 }
 
 /* make() - the order matters: with an irqchip there, each memory slot costs milliseconds */
-static int make(struct vm *vm, uint32_t n_vcpus, bool log, struct vial_err *err)
+static int make(struct vm *vm, uint32_t n_vcpus, struct vial_err *err)
 {
 	uint64_t identity = KVM_IDENTITY_MAP_AT;
 
@@ -122,7 +129,6 @@ static int make(struct vm *vm, uint32_t n_vcpus, bool log, struct vial_err *err)
 		rc = kvm_call_n(&vm->kvm, vm->fd, KVM_SET_TSS_ADDR, KVM_TSS_AT);
 	if (rc < 0)
 		return err_sys(err, rc, "kvm: addresses of its own pages");
-	plan_slots(vm, log);
 	rc = set_slots(vm, err);
 	if (rc == 0)
 		rc = make_irqchip(vm, err);
@@ -131,8 +137,8 @@ static int make(struct vm *vm, uint32_t n_vcpus, bool log, struct vial_err *err)
 	return rc;
 }
 
-int vm_new(struct vm *ret, const struct kvm *kvm, struct gmem *mem, uint32_t n_vcpus, bool log,
-	   struct vial_err *err)
+int vm_new(struct vm *ret, const struct kvm *kvm, struct gmem *mem, const struct vm_slot *slots,
+	   size_t n_slots, uint32_t n_vcpus, struct vial_err *err)
 {
 	*ret = (struct vm){ .kvm = *kvm, .fd = -1, .mem = mem, .io_event = -1, .hold = true };
 	pthread_mutex_init(&ret->lock, NULL);
@@ -141,10 +147,17 @@ int vm_new(struct vm *ret, const struct kvm *kvm, struct gmem *mem, uint32_t n_v
 	if (n_vcpus == 0 || n_vcpus > VM_VCPUS_MAX)
 		return err_set(err, VIAL_E_INVALID, "%u virtual CPUs (1 to %d are possible)", n_vcpus,
 			       VM_VCPUS_MAX);
+	if (n_slots > VM_SLOTS_MAX)
+		return err_set(err, VIAL_E_INVALID, "too many memory slots");
+	if (n_slots)
+		memcpy(ret->slots, slots, n_slots * sizeof(*slots));
+	ret->n_slots = n_slots;
+	if (n_slots == 0)
+		plan_slots(ret);
 	ret->io_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (ret->io_event < 0)
 		return err_sys(err, -errno, "eventfd");
-	return make(ret, n_vcpus, log, err);
+	return make(ret, n_vcpus, err);
 }
 
 static void ignore_signal(int sig)

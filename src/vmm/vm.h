@@ -29,7 +29,7 @@
 #include "wire/vmm.h"
 
 #define VM_VCPUS_MAX	 64
-#define VM_SLOTS_MAX	 32
+#define VM_SLOTS_MAX	 32 /* few: each costs time to set */
 #define VM_STOP_TEXT_MAX 256
 /* VM_VCPU_SIGNAL - gets a vCPU thread out of KVM_RUN; its handler does nothing */
 #define VM_VCPU_SIGNAL SIGUSR1
@@ -104,11 +104,13 @@ struct vm {
  * vm_new() - create machine, memory slots, interrupt controller and vCPUs (without threads)
  * @ret:	zeroed or done; always fit for vm_done() afterwards. Must not move: threads point to it
  * @mem:	its memory
+ * @slots:	@n_slots parts that cover it, none over the hole below 4 GiB; @n_slots is 0: all of it, no log
  * @n_vcpus:	1..VM_VCPUS_MAX
- * @log:	let KVM keep dirty pages (slots as vm_slots_plan() would have them)
  */
-int vm_new(struct vm *ret, const struct kvm *kvm, struct gmem *mem, uint32_t n_vcpus, bool log,
-	   struct vial_err *err);
+int vm_new(struct vm *ret, const struct kvm *kvm, struct gmem *mem, const struct vm_slot *slots,
+	   size_t n_slots, uint32_t n_vcpus, struct vial_err *err);
+/* vm_set_slot() - tell KVM about vm->slots[@i] (again, when its log was switched); 0 or -errno */
+int vm_set_slot(struct vm *vm, size_t i);
 /* vm_done() - ends the threads, closes everything */
 void vm_done(struct vm *vm);
 

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "vmm/boot/layout.h"
+#include "vmm/x86/msrs.h"
 
 enum { SEL_CODE = 0x10, SEL_DATA = 0x18, SEL_TSS = 0x20 };
 enum { TYPE_CODE = 11, TYPE_DATA = 3, TYPE_TSS = 11 };
@@ -23,7 +24,6 @@ enum { TYPE_CODE = 11, TYPE_DATA = 3, TYPE_TSS = 11 };
 #define EFER_LME (1ULL << 8)
 #define EFER_LMA (1ULL << 10)
 
-#define MSR_MTRR_DEF_TYPE 0x2ff
 #define MTRR_ON_WRITEBACK 0x806 /* enabled; everything is write-back */
 
 static int write64(struct gmem *m, uint64_t at, uint64_t v)
@@ -88,14 +88,12 @@ static int write_gdt(struct gmem *m, const struct kvm_sregs *s)
 }
 
 /* Caching by type as firmware leaves it; without this Linux thinks that MTRRs are broken and gives up PAT. */
-static int set_mtrr(struct vcpu *v)
+static int set_mtrr(const struct vcpu *v)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry e;
-	} m = { .head.nmsrs = 1, .e = { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ON_WRITEBACK } };
+	struct msr m = { .index = MSR_MTRR_DEF, .value = MTRR_ON_WRITEBACK };
+	int r = msrs_set(v, &m, 1);
 
-	return kvm_call(&v->vm->kvm, v->fd, KVM_SET_MSRS, &m);
+	return r < 0 ? r : 0;
 }
 
 int regs_setup(struct vcpu *v, const struct regs_entry *entry, struct vial_err *err)
