@@ -54,6 +54,7 @@ def fsck(d, box):
 
 
 class TestInterpreter:
+    @pytest.mark.rig_fast
     def test_children_see_the_state_and_diverge(self, python_box):
         d, parent = python_box
         assert ask(d, parent, "len(state[\"rows\"])") == "100000"
@@ -74,6 +75,7 @@ class TestInterpreter:
         # The kernel's generator, asked through the cloned process itself.
         assert len({ask(d, box, "os.urandom(16)") for box in boxes}) == len(boxes)
 
+    @pytest.mark.rig_fast
     def test_disks_diverge_and_stay_sound(self, python_box):
         """Each writes data of its own and reads it back past its cache; the file system of each is clean."""
         d, parent = python_box
@@ -88,6 +90,7 @@ class TestInterpreter:
             fsck(d, box)
 
 
+@pytest.mark.rig_fast
 def test_fork_while_paused(vial):
     with driver.Driver(vial) as d:
         box = d.start(*SIZE)
@@ -122,6 +125,7 @@ def test_children_outlive_their_parent(vial):
         assert d.run(d.fork(child, 1)[0], "cat /root/x") == "data\n"
 
 
+@pytest.mark.rig_fast
 def test_fork_errors(vial):
     with driver.Driver(vial) as d:
         box = d.create(*SIZE)
