@@ -175,8 +175,10 @@ static int step(struct blk *b)
 
 	if (r <= 0)
 		return r;
-	if (q.c.in_bytes == 0)
+	if (q.c.in_bytes == 0) {
+		vq_push(&b->dev.vq[0], q.c.head, 0); /* a machine with a broken driver can be saved, too */
 		return -EBADMSG;
+	}
 	finish(b, &q, serve(b, &q));
 	return 1;
 }
