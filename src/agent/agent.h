@@ -9,7 +9,6 @@
 #include "agent/port.h"
 #include "agent/power.h"
 #include "agent/root.h"
-#include "agent/warm.h"
 #include "base/loop.h"
 
 struct session;
@@ -22,7 +21,6 @@ struct agent {
 	struct identity identity;
 	struct root root;
 	struct power power;
-	struct warm warm;
 	struct session *sessions;
 	struct loop_src *sweep; /* armed when a session is dead */
 };

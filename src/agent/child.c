@@ -161,9 +161,10 @@ static void set_rlimits(const struct child_spec *s)
 	}
 }
 
-static void look_up_user(const struct child_spec *s, struct user *u)
+static const struct user *look_up_user(const struct child_spec *s)
 {
-	int r = users_load(s->user, u);
+	struct user *u = malloc(sizeof(*u));
+	int r = u ? users_load(s->user, u) : -ENOMEM;
 
 	if (r == -ENOENT)
 		fail(s, AGENT_FAIL_BAD_USER, 0, "no user '%.100s' in the guest's /etc/passwd", s->user);
@@ -172,6 +173,7 @@ static void look_up_user(const struct child_spec *s, struct user *u)
 	if (r < 0)
 		fail(s, r == -ENOMEM ? AGENT_FAIL_NO_MEMORY : AGENT_FAIL_BAD_USER, -r, "user '%.100s'",
 		     s->user);
+	return u;
 }
 
 /* Groups first, the user last: after that there is no way back. */
@@ -224,11 +226,10 @@ static void exec_program(const struct child_spec *s)
 /* Its session and descriptors are made. */
 static void become_program(const struct child_spec *s)
 {
-	struct user *u = malloc(sizeof(*u));
+	const struct user *u = s->users && !*s->user ? users_cached(s->users) : NULL;
 
 	if (!u)
-		fail(s, AGENT_FAIL_NO_MEMORY, ENOMEM, "user '%.100s'", s->user);
-	look_up_user(s, u);
+		u = look_up_user(s);
 	default_env(s, "PATH", CHILD_DEFAULT_PATH);
 	default_env(s, "HOME", u->home);
 	if (s->tty)
@@ -340,9 +341,10 @@ static char *text_of(struct slice s)
 	return s.n > 0 && memchr(s.p, '\0', s.n) ? NULL : strndup(s.n ? (const char *)s.p : "", s.n);
 }
 
-static void run_request(const struct child_waiting *w, const uint8_t *p, size_t n)
+static void run_request(const struct child_waiting *w, const struct users_cache *users, const uint8_t *p,
+			size_t n)
 {
-	struct child_spec s = { .status_fd = w->status_fd, .init = true };
+	struct child_spec s = { .status_fd = w->status_fd, .users = users };
 	struct agent_host_msg m;
 
 	if (agent_host_msg_decode(p, n, &m) < 0 || m.type != AGENT_HOST_EXEC)
@@ -357,12 +359,18 @@ static void run_request(const struct child_waiting *w, const uint8_t *p, size_t 
 		fail(&s, AGENT_FAIL_BAD_REQUEST, EINVAL, "working directory or user");
 	if (m.exec.want_stdin && dup2(w->stdio[0], 0) < 0)
 		fail(&s, AGENT_FAIL_OTHER, errno, "stdio");
+	if (m.exec.init) {
+		split_reaper(&s);
+		if (setsid() < 0)
+			fail(&s, AGENT_FAIL_OTHER, errno, "setsid");
+	}
 	become_program(&s);
 }
 
 void child_wait(const struct child_waiting *w)
 {
 	struct child_spec s = { .status_fd = w->status_fd };
+	struct users_cache users;
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	uint32_t n;
 
@@ -371,15 +379,15 @@ void child_wait(const struct child_waiting *w)
 		_exit(127);
 	close_others(w);
 	shed_pid1();
-	split_reaper(&s);
 	if (setsid() < 0)
 		_exit(127);
+	users_cache_fill(&users);
 	close(w->ready_fd);
 	if (fd_read_full(w->request_fd, &n, sizeof(n)) != (ssize_t)sizeof(n))
 		_exit(127); /* nobody wants it any more */
 	uint8_t *request = malloc(n);
 	if (!request || fd_read_full(w->request_fd, request, n) != (ssize_t)n)
 		fail(&s, AGENT_FAIL_NO_MEMORY, ENOMEM, "request");
-	run_request(w, request, n);
+	run_request(w, &users, request, n);
 	_exit(127);
 }

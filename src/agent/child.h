@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/users.h"
 #include "base/attr.h"
 #include "base/str.h"
 #include "wire/agent_msg.h"
@@ -28,6 +29,7 @@ struct child_failure {
  * @stdio:	become descriptors 0, 1, 2
  * @status_fd:	CLOEXEC; closed by the exec, or one struct child_failure comes through it
  * @init:	run under a reaper that forwards signals
+ * @users:	may save reading the files; may be NULL
  */
 struct child_spec {
 	const struct strv *argv;
@@ -40,6 +42,7 @@ struct child_spec {
 	int status_fd;
 	bool tty;
 	bool init;
+	const struct users_cache *users;
 };
 
 /**

@@ -62,6 +62,20 @@ int disks_unbind(struct disks *d)
 	return 0;
 }
 
+/* The host orders requests, and knows its disks: here it would only be work. */
+static void no_scheduler(void)
+{
+	char path[64];
+
+	for (int c = 'a'; c <= 'z'; c++) {
+		snprintf(path, sizeof(path), "/sys/block/vd%c/queue/scheduler", c);
+		if (sysfile_write(AT_FDCWD, path, "none") < 0)
+			continue;
+		snprintf(path, sizeof(path), "/sys/block/vd%c/queue/wbt_lat_usec", c);
+		(void)sysfile_write(AT_FDCWD, path, "0");
+	}
+}
+
 int disks_bind(struct disks *d)
 {
 	while (d->n > 0) {
@@ -70,6 +84,7 @@ int disks_bind(struct disks *d)
 			return r;
 		d->n--;
 	}
+	no_scheduler();
 	return 0;
 }
 

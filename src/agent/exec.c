@@ -169,7 +169,7 @@ static bool start_waiting(struct cmd *c, const struct agent_exec *x, struct slic
 {
 	struct zygote z;
 
-	if (x->tty || !x->init || zygote_take(c->cmds->cgroups, &c->cmds->zygote, frame, &z) < 0)
+	if (x->tty || zygote_take(c->cmds->cgroups, &c->cmds->zygote, frame, &z) < 0)
 		return false;
 	c->pid = z.pid;
 	c->cgroup = z.cgroup;
@@ -235,6 +235,7 @@ int cmd_start(struct cmds *cs, struct agent_exec *x, struct slice frame, const s
 		*ret_errno = -r;
 		return fail_kind(r);
 	}
+	cmds_tidy_meanwhile(cs);
 	c->ev = ev;
 	c->user = user;
 	*ret = c;

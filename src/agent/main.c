@@ -63,17 +63,14 @@ static int start(struct agent *a, struct vial_err *err)
 	if (r < 0)
 		return err_sys(err, r, "start");
 	identity_init(&a->identity);
-	warm_init(&a->warm);
 	return transport_open(a->loop, &session_events, a, &a->transport, err);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	static struct agent agent = { .root.base_fd = -1 };
 	struct vial_err err = VIAL_ERR_INIT;
 
-	if (getpid() != 1 && argc > 1 && strcmp(argv[1], WARM_ARG) == 0)
-		return warm_main(argc, argv);
 	if (getpid() != 1) {
 		static const char text[] = "vial-agent is PID 1 of a vial guest and does nothing elsewhere\n";
 		(void)!write(STDERR_FILENO, text, strlen(text));

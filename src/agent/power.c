@@ -6,7 +6,9 @@
  * group; the kernel reports when the last has stopped, in cgroup.events, which is polled. Output that the
  * transport has not yet taken must leave too. Both are looked at whenever something happens, and a timer
  * looks again every QUIESCE_LOOK_MS since a transport does not tell when it has become idle. Without commands
- * nothing is frozen: a machine restored from a template then has nothing to thaw. Its zygote waits in any case.
+ * nothing is frozen: a machine restored from a template then has nothing to thaw. Its zygote waits in any case. Such a
+ * machine is given SETTLE_MS first: what the kernel still does for those that have ended (control groups die in several
+ * steps) would otherwise be saved half done, and finished anew in each box.
  *
  * Power-off blocks: nobody is left to be served. Commands get SIGTERM and a moment, then SIGKILL.
  */
@@ -17,11 +19,15 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "agent/child.h"
+#include "agent/scout.h"
+#include "agent/touch.h"
 #include "base/clock.h"
 #include "base/err.h"
 
 #define QUIESCE_MAX_MS	5000
 #define QUIESCE_LOOK_MS 2
+#define SETTLE_MS	400
 #define TERM_MS		250
 #define KILL_MS		3000
 #define FLUSH_MS	2000
@@ -44,18 +50,18 @@ static void look(struct agent *a)
 {
 	struct power *p = &a->power;
 	struct vial_err err = VIAL_ERR_INIT;
-	uint64_t now;
+	uint64_t now = clock_mono_ns();
 
 	if (!p->done)
 		return;
-	if ((!p->frozen || cgroups_is_frozen(a->cgroups)) && cmds_settled(a->cmds) &&
-	    warm_has_begun(&a->warm) && a->transport->idle(a->transport)) {
+	/* A zygote that was just made is frozen with the commands, however far it has come. */
+	bool at_rest = p->frozen ? cgroups_is_frozen(a->cgroups) : cmds_settled(a->cmds);
+	if (now >= p->settled_ns && at_rest && a->transport->idle(a->transport)) {
 		finish(p, &err);
 		return;
 	}
-	now = clock_mono_ns();
 	if (now < p->deadline_ns) {
-		loop_timer_set(p->timer, now + QUIESCE_LOOK_MS * NS_PER_MS);
+		loop_timer_set(p->timer, MAX(now + QUIESCE_LOOK_MS * NS_PER_MS, p->settled_ns));
 		return;
 	}
 	err_set(&err, VIAL_E_TIMEOUT, "commands could not be frozen in %d ms", QUIESCE_MAX_MS);
@@ -108,10 +114,12 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 			return err_sys(err, r, "unbind the disks' driver");
 	}
 	cmds_hold(a->cmds, true);
-	cmds_tidy(a->cmds);
 	p->frozen = cmds_alive(a->cmds);
 	if (!p->frozen && a->root.ready)
-		warm_start(&a->warm);
+		touch_root(CHILD_DEFAULT_PATH);
+	cmds_tidy(a->cmds);
+	if (!p->frozen && a->root.ready)
+		scout_wait(a->transport->wake_fd);
 	r = p->frozen ? cgroups_freeze(a->cgroups, true) : 0;
 	if (r < 0) {
 		cmds_hold(a->cmds, false);
@@ -123,8 +131,9 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 		p->events = NULL;
 	p->done = done;
 	p->user = user;
+	p->settled_ns = clock_mono_ns() + (p->frozen ? 0 : SETTLE_MS * NS_PER_MS);
 	p->deadline_ns = clock_mono_ns() + QUIESCE_MAX_MS * NS_PER_MS;
-	loop_timer_set(p->timer, 1);
+	loop_timer_set(p->timer, p->settled_ns);
 	return 0;
 }
 
@@ -144,7 +153,6 @@ int power_thaw(struct agent *a, struct vial_err *err)
 
 	if (r < 0)
 		return err_sys(err, r, "thaw commands");
-	warm_stop(&a->warm);
 	if (a->power.done) {
 		struct vial_err gone = VIAL_ERR_INIT;
 		err_set(&gone, VIAL_E_STATE, "thawed meanwhile");
@@ -163,7 +171,6 @@ static bool nobody_left(struct cgroups *cs)
 void power_stop(struct agent *a)
 {
 	cmds_stop_waiting(a->cmds);
-	warm_stop(&a->warm);
 	if (cgroups_populated(a->cgroups)) {
 		(void)cgroups_freeze(a->cgroups, false);
 		cgroups_signal_all(a->cgroups, SIGTERM);

@@ -24,7 +24,7 @@ struct power {
 	struct loop_src *off;
 	power_done_fn *done; /* a quiesce is under way */
 	void *user;
-	uint64_t deadline_ns;
+	uint64_t settled_ns, deadline_ns;
 	bool frozen;
 };
 

@@ -153,16 +153,17 @@ static int find_disk(struct slice serial, char *path, size_t size, struct vial_e
 static int mount_disk(struct slice serial, const char *fstype, const char *target, bool rw,
 		      struct vial_err *err)
 {
-	bool ext = strncmp(fstype, "ext", 3) == 0;
-	const char *data = ext ? (rw ? "noinit_itable" : "noload") : NULL;
+	unsigned long flags = (rw ? 0 : MS_RDONLY) | MS_NOATIME;
+	bool ext4 = strcmp(fstype, "ext4") == 0;
 	char path[32];
 	int r = find_disk(serial, path, sizeof(path), err);
 
 	if (r < 0)
 		return r;
-	if (ext && strcmp(fstype, "ext4") != 0)
-		data = NULL;
-	if (mount(path, target, fstype, (rw ? 0 : MS_RDONLY) | MS_NOATIME, data) < 0)
+	/* No thread of ext4's shall be at work, or end, just when a template is resumed. */
+	if (ext4 && rw && mount(path, target, fstype, flags, "noinit_itable,no_prefetch_block_bitmaps") == 0)
+		return 0;
+	if (mount(path, target, fstype, flags, !ext4 ? NULL : rw ? "noinit_itable" : "noload") < 0)
 		return mount_failed(errno, path, fstype, err);
 	return 0;
 }

@@ -396,8 +396,6 @@ static void on_gone(void *owner _unused_, struct chan *c, bool reset)
 	struct session *s = c->user;
 
 	s->chan = NULL;
-	if (reset)
-		warm_stop(&s->agent->warm);
 	if (s->cmd && reset)
 		cmd_detach(s->cmd);
 	else if (s->cmd)

@@ -228,3 +228,42 @@ int users_load(const char *spec, struct user *ret)
 		r = load_file("/etc/group", &group);
 	return r < 0 ? r : users_resolve(spec, passwd, group, ret);
 }
+
+/* A missing file is all zeros. */
+static bool identify(const char *path, struct users_file *ret)
+{
+	struct stat st;
+
+	memset(ret, 0, sizeof(*ret));
+	if (stat(path, &st) < 0)
+		return errno == ENOENT || errno == ENOTDIR;
+	*ret = (struct users_file){ st.st_dev, st.st_ino, st.st_size, st.st_mtim, st.st_ctim };
+	return true;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool unchanged(const char *path, const struct users_file *was)
+{
+	struct users_file now;
+
+	return identify(path, &now) && now.dev == was->dev && now.ino == was->ino && now.size == was->size &&
+	       same_time(&now.mtime, &was->mtime) && same_time(&now.ctime, &was->ctime);
+}
+
+void users_cache_fill(struct users_cache *c)
+{
+	/* Identities first: a change in between then shows. */
+	c->valid = identify("/etc/passwd", &c->passwd) && identify("/etc/group", &c->group) &&
+		   users_load("", &c->user) == 0;
+}
+
+const struct user *users_cached(const struct users_cache *c)
+{
+	if (!c->valid || !unchanged("/etc/passwd", &c->passwd) || !unchanged("/etc/group", &c->group))
+		return NULL;
+	return &c->user;
+}

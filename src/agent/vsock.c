@@ -287,7 +287,7 @@ int vsock_open(struct loop *l, const struct chan_events *events, void *owner, st
 	vs = calloc(1, sizeof(*vs));
 	if (!vs)
 		return -ENOMEM;
-	*vs = (struct vsock){ .transport = { vsock_idle, vsock_flush },
+	*vs = (struct vsock){ .transport = { vsock_idle, vsock_flush, fd },
 			      .loop = l,
 			      .fd = fd,
 			      .events = events,

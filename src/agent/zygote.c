@@ -2,9 +2,9 @@
 /*
  * Theory of operation
  *
- * Starting a command costs a control group, pipes and two forks. All of that can be done before anybody asks:
- * the zygote is a reaper and a child of it, in their own group, with the pipes they will use, and the
- * child blocks in a read of the request. Then only that read, the exec and the exit are left. A template holds
+ * Starting a command costs a control group, pipes and a fork. All of that can be done before anybody asks:
+ * the zygote is a child in its own group, with the pipes it will use, that blocks in a read of the
+ * request. Then only that read, the exec and the exit are left. A template holds
  * one, so it is there when a box starts from it; another is made when the box is idle (cmds.c).
  *
  * The request is the Exec message as the host sent it: the child decodes it again (child.c). It may be killed

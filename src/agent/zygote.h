@@ -14,7 +14,7 @@
 
 /**
  * struct zygote - the waiting process, seen from PID 1
- * @pid:	its reaper; 0: there is none
+ * @pid:	0: there is none
  * @request_fd:	takes one Exec message
  * @ready_fd:	ends when it has come to wait; -1 after that was seen
  * @out_fds, @in_fd, @status_fd: as in struct cmd
@@ -41,7 +41,7 @@ void zygote_drop(struct cgroups *cs, struct zygote *z);
 void zygote_gone(struct cgroups *cs, struct zygote *z);
 bool zygote_is_ready(struct zygote *z);
 /**
- * zygote_take() - have it run @exec, the payload of an Exec frame that asks for an init and no terminal
+ * zygote_take() - have it run @exec, the payload of an Exec frame that asks for no terminal
  * @ret:	pid, group and descriptors; the caller's
  * Return: 0; or -errno: nothing was started, it stays or is dropped.
  */

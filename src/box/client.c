@@ -121,11 +121,11 @@ static bool to_agent(struct client *c, const struct agent_host_msg *msg)
 }
 
 /* Opens the command's connection and sends hello and request in one go. False if the client was freed. */
-static bool start_command(struct client *c)
+static bool start_command(struct client *c, struct slice body)
 {
 	struct agent_host_msg hello = { .type = AGENT_HOST_HELLO };
 	struct agent_host_msg msg = { .type = AGENT_HOST_EXEC };
-	int r = mon_exec_decode((struct slice){ (uint8_t *)c->request.data, c->request.len }, &msg.exec);
+	int r = mon_exec_decode(body, &msg.exec);
 
 	if (r < 0)
 		return client_error_str(c, r == -E2BIG ? VIAL_E_CMD_TOO_LONG : VIAL_E_PROTOCOL,
@@ -141,32 +141,40 @@ static bool start_command(struct client *c)
 	log_debug("command %u goes to the agent", c->conn);
 	bool alive = to_agent(c, &hello) && to_agent(c, &msg);
 	agent_host_msg_done(&msg);
-	if (alive)
-		buf_done(&c->request);
 	return alive;
 }
 
 static bool client_process(struct client *c);
 
-static bool can_start(const struct monitor *m)
+/* Takes the request out of its place, so that what came behind it is dealt with, too. False if the client was freed. */
+static bool start_kept(struct client *c)
 {
-	return m->control && !m->held;
+	_cleanup_buf_ struct buf request = c->request;
+
+	c->request = (struct buf){ 0 };
+	return start_command(c, (struct slice){ (uint8_t *)request.data, request.len });
 }
 
 void clients_start_pending(struct monitor *m)
 {
 	struct client *c = m->clients, *prev;
 
-	if (!can_start(m))
-		return;
 	/* The list has the newest first; commands start in the order in which their clients came. */
 	while (c && c->next)
 		c = c->next;
 	for (; c; c = prev) {
 		prev = c->prev;
-		if (c->requested && !c->conn && !c->ending && start_command(c))
+		if (c->request.len && !c->ending && start_kept(c))
 			(void)client_process(c);
 	}
+}
+
+/* While the box is held no command is started: this one waits for clients_start_pending(). */
+static bool keep_request(struct client *c, struct slice body)
+{
+	c->request.limit = FRAME_MAX_EXEC;
+	buf_append(&c->request, body.p, body.n);
+	return buf_ok(&c->request) ? true : client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
 }
 
 void clients_fail_all(struct monitor *m)
@@ -192,14 +200,10 @@ static bool on_exec(struct client *c, struct slice body)
 	if (c->requested)
 		return client_error_str(c, VIAL_E_PROTOCOL, "second exec request on a connection");
 	c->requested = true;
-	c->request.limit = FRAME_MAX_EXEC;
-	buf_append(&c->request, body.p, body.n);
-	if (!buf_ok(&c->request))
-		return client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
 	if (c->m->state >= MON_ENDING)
 		return client_error_str(c, c->m->why_code ? c->m->why_code : VIAL_E_STATE,
 					c->m->why[0] ? c->m->why : "the box is stopping");
-	return can_start(c->m) ? start_command(c) : true;
+	return c->m->held ? keep_request(c, body) : start_command(c, body);
 }
 
 static bool on_credit(struct client *c, const struct agent_credit *credit)
@@ -280,7 +284,7 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 	}
 }
 
-/* Does what the client said so far. While its command waits for the agent, so does all it says about it. */
+/* Does what the client said so far. While its command is kept, so is all it says about it. */
 static bool client_process(struct client *c)
 {
 	const uint8_t *p;
@@ -288,7 +292,7 @@ static bool client_process(struct client *c)
 	size_t n;
 	int r = 0;
 
-	while (r == 0 && !c->ending && !(c->requested && c->request.len)) {
+	while (r == 0 && !c->ending && c->request.len == 0) {
 		r = frame_in_next(&c->in, &p, &n);
 		if (r == 0)
 			return true;

@@ -5,9 +5,9 @@
  *
  * Theory of operation
  *
- * Steps: RESET is queued as soon as the machine is being started (the port takes it when the guest
- * opens it) -> HELLO -> control connection: hello, Refresh, Setup sent in one go, and the commands that wait
- * right behind them: the agent handles all of it in order, so no round trip is spent waiting.
+ * Steps: RESET, control connection, hello, Refresh and Setup are queued in one go while the machine is being started
+ * (the port takes them when the guest opens it), and commands right behind them: the agent handles all of it in
+ * order, so no round trip is spent waiting, not even for the HELLO.
  * Building a template: hello, Quiesce -> Done -> the engine saves. Preparing one with its root set up: identity,
  * Setup, Thaw, a first command to warm up, Quiesce -> Done -> the engine saves.
  * Who is trusted: the guest is hostile. An answer that was not asked for ends the box.
@@ -125,21 +125,22 @@ static void quiesce(struct monitor *m)
 static void on_reset(void *owner)
 {
 	struct monitor *m = owner;
-	int r = link_open(m->link, true, &m->control);
 
 	log_debug("agent is up");
 	m->state = MON_UP;
+}
+
+/* What every guest is asked first. */
+static int first_requests(struct monitor *m)
+{
+	struct agent_host_msg quiesce = { .type = AGENT_HOST_QUIESCE };
+	int r = link_open(m->link, true, &m->control);
+
 	m->control_in.max = FRAME_MAX;
 	r = r ?: send_hello(m);
-	if (r == 0 && m->launch.mode == LAUNCH_BUILD)
-		quiesce(m);
-	else
-		r = r ?: send_identity(m);
-	if (r < 0) {
-		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
-		return;
-	}
-	clients_start_pending(m);
+	if (m->launch.mode == LAUNCH_BUILD)
+		return r ?: guest_ask(m, &quiesce);
+	return r ?: send_identity(m);
 }
 
 static void on_done(struct monitor *m)
@@ -259,6 +260,7 @@ int guest_init(struct monitor *m, struct vial_err *err)
 	if (r == 0 && getrandom(epoch, sizeof(epoch), 0) != sizeof(epoch))
 		r = -EIO;
 	r = r ?: link_reset(m->link, m->launch.reset_key, m->launch.next_key, epoch);
+	r = r ?: first_requests(m);
 	return r < 0 ? err_sys(err, r, "prepare the link to the guest") : 0;
 }
 

@@ -30,8 +30,8 @@ struct monitor;
 
 /**
  * struct client - a connection that runs one command
- * @conn:	connection of the link, 0 before the agent is up
- * @request:	the MON_EXEC body, kept until the agent is up
+ * @conn:	connection of the link, 0 before the command was asked for
+ * @request:	the MON_EXEC body while the box is held
  * @granted:	bytes of stdout [1] and stderr [2] the client allows and the guest has not sent
  * @stdin_room:	bytes of stdin the agent allows and the client has not sent
  * @ending:	last message queued: close once it is written
@@ -87,7 +87,7 @@ struct monitor {
 	struct loop_src *agent_src, *console_src, *lifeline_src, *client_src, *listen_src, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
-	uint32_t control; /* link connection, 0 before the first HELLO */
+	uint32_t control; /* link connection */
 	struct frame_in control_in;
 	uint32_t warm;		       /* connection of the warm-up command, 0 */
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
@@ -141,6 +141,7 @@ void control_snapshotted(void *data, const char *why, bool switched, uint64_t pa
 /* client_tell() - a message of control.c; @last: and then goodbye */
 void client_tell(struct client *c, const struct mon_msg *msg, bool last);
 void clients_accept(struct monitor *m, int listen_fd);
+/* clients_start_pending() - the box is held no more */
 void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);
 bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size_t n);

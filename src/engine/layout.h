@@ -31,7 +31,8 @@
  * the host's one clock there, but an AMD guest with two of them distrusts it and reads the HPET, an exit
  * each. Nothing speculates, so nothing needs mitigating.
  */
-#define LAYOUT_CMDLINE_TCG " tsc=reliable mitigations=off init_on_alloc=0"
+#define LAYOUT_CMDLINE_TCG \
+	" tsc=reliable mitigations=off init_on_alloc=0 noautogroup cgroup.memory=nokmem,nosocket"
 #define LAYOUT_CMDLINE_KVM " tsc=nowatchdog"
 
 #endif

@@ -370,7 +370,7 @@ int link_open(struct link *l, bool control, uint32_t *ret)
 {
 	struct link_conn *c;
 
-	if (l->role != LINK_HOST || l->state != PACKETS)
+	if (l->role != LINK_HOST || l->broken)
 		return -ENOTCONN;
 	if (l->next_number == UINT32_MAX)
 		return -EMFILE;

@@ -60,7 +60,7 @@ struct link;
  * @shut:	the peer will send no more on @conn
  * @aborted:	@conn is gone: forget it
  * @reset:	guest: a RESET arrived, all connections are gone, HELLO is queued; host: the guest's HELLO
- *		arrived, connections may be opened
+ *		arrived
  *
  * Callbacks may call link_send(), link_shut(), link_abort() and link_open(); not link_feed() or link_free().
  */
@@ -101,7 +101,8 @@ int link_feed(struct link *l, const void *p, size_t n);
 /**
  * link_open() - host: open a connection; usable at once (data may be sent in the same breath)
  * @control:	its output goes before that of others
- * Return: 0 with the number in @ret, -ENOTCONN before the first HELLO, -EMFILE, -ENOMEM.
+ * It need not wait for the HELLO: what is sent before follows the RESET in the pipe.
+ * Return: 0 with the number in @ret, -ENOTCONN before the first link_reset(), -EMFILE, -ENOMEM.
  */
 int link_open(struct link *l, bool control, uint32_t *ret);
 /* link_set_control() - guest: output of @conn goes before that of others */

@@ -371,7 +371,7 @@ static int listen_somewhere(void)
 	return fd;
 }
 
-struct rig *rig_new(enum launch_mode mode)
+static struct rig *new_rig(enum launch_mode mode, bool rooted)
 {
 	struct rig *r = calloc(1, sizeof(*r));
 	int theirs, p[2];
@@ -379,6 +379,7 @@ struct rig *rig_new(enum launch_mode mode)
 	assert_non_null(r);
 	r->err = (struct vial_err)VIAL_ERR_INIT;
 	r->m.launch.mode = mode;
+	r->m.launch.rooted = rooted;
 	r->m.launch.fstype = strdup("erofs");
 	r->m.launch.hostname = strdup("box");
 	memset(r->m.launch.id, 'a', 32);
@@ -394,6 +395,16 @@ struct rig *rig_new(enum launch_mode mode)
 	starting = r;
 	assert_int_equal(monitor_start(&r->m, &fake_engine, &r->err), 0);
 	return r;
+}
+
+struct rig *rig_new(enum launch_mode mode)
+{
+	return new_rig(mode, false);
+}
+
+struct rig *rig_new_rooted(void)
+{
+	return new_rig(LAUNCH_RESTORE, true);
 }
 
 void rig_free(struct rig *r)

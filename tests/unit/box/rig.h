@@ -71,6 +71,8 @@ struct rig_client {
 
 /* rig_new() - a started monitor in @mode, its agent silent still */
 struct rig *rig_new(enum launch_mode mode);
+/* rig_new_rooted() - the same, resumed from a template with its root set up */
+struct rig *rig_new_rooted(void);
 void rig_free(struct rig *r);
 void rig_pump(struct rig *r);
 /* rig_agent_up() - the agent takes the RESET and says HELLO */

@@ -12,9 +12,8 @@ struct box {
 
 static struct box ready(void)
 {
-	struct box b = { .r = rig_new(LAUNCH_RESTORE) };
+	struct box b = { .r = rig_new_rooted() };
 
-	b.r->m.launch.rooted = 1;
 	b.r->m.launch.vcpus = 4;
 	b.r->m.launch.memory = 256 << 20;
 	b.line = (struct rig_client){ .fd = dup(b.r->lifeline), .in.max = FRAME_MAX };
@@ -124,11 +123,10 @@ static void test_pause_and_resume(void **state _unused_)
 /* Asked for before the box is ready, and several at once: each in its turn. */
 static void test_in_turn(void **state _unused_)
 {
-	struct rig *r = rig_new(LAUNCH_RESTORE);
+	struct rig *r = rig_new_rooted();
 	struct box b = { .r = r };
 	struct rig_client p = ask(r, MON_PAUSE), q = ask(r, MON_RESUME);
 
-	r->m.launch.rooted = 1;
 	b.line = (struct rig_client){ .fd = dup(r->lifeline), .in.max = FRAME_MAX };
 	rig_agent_up(r);
 	assert_int_equal(count(r, AGENT_HOST_QUIESCE), 0);

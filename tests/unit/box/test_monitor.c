@@ -43,11 +43,10 @@ static void test_ready(void **state _unused_)
 /* A machine that was saved with its root set up takes its identity and thaws. */
 static void test_rooted(void **state _unused_)
 {
-	struct rig *r = rig_new(LAUNCH_RESTORE);
+	struct rig *r = rig_new_rooted();
 	struct rig_client line = lifeline(r);
 	struct mon_msg m;
 
-	r->m.launch.rooted = 1;
 	rig_agent_up(r);
 	assert_null(rig_find(r, AGENT_HOST_SETUP, 0));
 	assert_non_null(rig_find(r, AGENT_HOST_THAW, 0));
