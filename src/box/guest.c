@@ -260,7 +260,8 @@ int guest_init(struct monitor *m, struct vial_err *err)
 	if (r == 0 && getrandom(epoch, sizeof(epoch), 0) != sizeof(epoch))
 		r = -EIO;
 	r = r ?: link_reset(m->link, m->launch.reset_key, m->launch.next_key, epoch);
-	r = r ?: first_requests(m);
+	if (m->launch.mode != LAUNCH_CONVERT) /* nobody runs there */
+		r = r ?: first_requests(m);
 	return r < 0 ? err_sys(err, r, "prepare the link to the guest") : 0;
 }
 
