@@ -210,7 +210,7 @@ static void check(struct harness *h)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct harness_device device = { NULL, make, NULL, host, check };
+	static const struct harness_device device = { .make = make, .host = host, .check = check };
 
 	harness_run(&device, data, size);
 	return 0;

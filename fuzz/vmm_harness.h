@@ -7,7 +7,7 @@
  * Checked after each operation: a byte that the device wrote lies in a page that it said it would write (the dirty bitmap), and
  * queues keep their bounds. What a device does on the host is its target's to check (@check).
  *
- * An input is a list of operations: a byte that says which, and its arguments; see the table in vmm_harness.c. Numbers are two
+ * An input is a list of operations: a byte that says which, and its arguments; see enum harness_op. Numbers are two
  * bytes, little-endian. Bytes that are missing at the end are zeros.
  */
 #ifndef FUZZ_VMM_HARNESS_H
@@ -33,6 +33,7 @@ struct harness;
  * @gone:	the device was freed; may be NULL
  * @host:	something happens on the host's side: bytes come, a peer closes. May be NULL
  * @check:	after each operation; may be NULL
+ * @finish:	after the last one: shows with harness_do() that the device still works. May be NULL
  */
 struct harness_device {
 	void *data;
@@ -40,6 +41,27 @@ struct harness_device {
 	void (*gone)(struct harness *h);
 	void (*host)(struct harness *h, uint8_t what, uint16_t arg);
 	void (*check)(struct harness *h);
+	void (*finish)(struct harness *h);
+};
+
+/* What the first byte of an operation means; the arguments are told in vmm_harness.c */
+enum harness_op {
+	HARNESS_SETUP,
+	HARNESS_CHAIN,
+	HARNESS_KICK,
+	HARNESS_MEMORY,
+	HARNESS_FILL,
+	HARNESS_DESC,
+	HARNESS_OFFER,
+	HARNESS_RING,
+	HARNESS_HOST,
+	HARNESS_TURN,
+	HARNESS_RESET,
+	HARNESS_REG,
+	HARNESS_ACCESS,
+	HARNESS_SNAPSHOT,
+	HARNESS_RACE,
+	HARNESS_OP_COUNT,
 };
 
 /* struct harness - @irqs: interrupts raised so far */
@@ -66,5 +88,7 @@ struct harness {
 
 /* harness_run() - carry out one input. A target calls it from LLVMFuzzerTestOneInput() and returns 0 */
 void harness_run(const struct harness_device *device, const uint8_t *data, size_t size);
+/* harness_do() - carry out more operations; from @finish */
+void harness_do(struct harness *h, const uint8_t *ops, size_t n);
 
 #endif

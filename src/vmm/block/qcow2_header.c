@@ -151,7 +151,7 @@ static int check(const struct disk_header *d, uint64_t file_size, struct qcow2_h
 
 int qcow2_header_read(int fd, uint64_t file_size, struct qcow2_header *ret, struct vial_err *err)
 {
-	struct disk_header d;
+	struct disk_header d = { 0 };
 	int r = hostio_read(fd, &d, sizeof(d), 0, HOSTIO_EOF_ZEROS);
 
 	if (r < 0)
@@ -168,7 +168,7 @@ int qcow2_header_read(int fd, uint64_t file_size, struct qcow2_header *ret, stru
 
 int qcow2_header_clean(int fd)
 {
-	uint64_t features;
+	uint64_t features = 0;
 	int r = hostio_read(fd, &features, sizeof(features), INCOMPATIBLE_AT, HOSTIO_EOF_FAILS);
 
 	if (r < 0)

@@ -6,9 +6,12 @@
  *
  * Trust: none in the guest. Header, ranges and lengths are copied out of guest memory once and checked here for shape, by
  * block_*() for range; data goes between guest memory and the host's file without being looked at.
- * Requests: one at a time, in the queue's order, on the I/O thread. A turn takes at most TURN_REQUESTS of them, then
- * the other devices have theirs; a timer that is due at once brings the next turn. So nothing is ever in flight between turns,
- * and neither reset nor snapshot has anything to wait for.
+ * Requests: one at a time, in the queue's order. Most are in the host's page cache and served on the I/O thread at once. A kind of
+ * request (enum pace_kind) that took longer than SLOW_NS is given to the worker for the next PACE_TURNS times; the queue waits
+ * meanwhile, the other devices do not. While the worker is busy, the request, its memory and the disk are its own.
+ * A turn takes at most TURN_REQUESTS, then the other devices have theirs; a timer that is due at once brings the next.
+ * Reset, quiesce: wait for the worker; after a reset, what it did is not reported any more. So between turns at most
+ * one request is in flight, and after a quiesce none.
  * Errors: what the host cannot do is VIRTIO_BLK_S_IOERR, what the guest may not ask for VIRTIO_BLK_S_UNSUPP; a chain without room for
  * a status is a broken driver.
  */
@@ -19,13 +22,17 @@
 #include <linux/virtio_blk.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "vmm/block/iov.h"
+#include "vmm/block/worker.h"
 
 #define QUEUE_NUM     256
 #define TURN_REQUESTS 64
 #define IOV_ROOM      (BLK_SEG_MAX + 2 + 8) /* header and status, each possibly in pieces */
 #define STATE_VERSION 1
+#define SLOW_NS	      NS_PER_MS
+#define PACE_TURNS    32
 
 /* What blk_save() writes; little-endian, as is every machine it runs on */
 struct blk_state {
@@ -34,20 +41,10 @@ struct blk_state {
 	uint64_t sectors;
 } __attribute__((packed));
 
-struct blk {
-	struct virtio_dev dev;
-	struct block *disk;
-	struct loop_src *again; /* the next turn */
-	bool may_differ;
-	char serial[BLK_SERIAL_MAX];
-	struct virtio_blk_config config; /* never changes after blk_new() */
-	struct iovec chain[IOV_ROOM];
-	struct iovec data[IOV_ROOM];
-};
-
 /**
  * struct request - a chain that was popped
  * @data, @n, @len: where the data is: behind the header for writes, before the status for reads
+ * @result:	0 or -errno, when it was served
  */
 struct request {
 	struct vq_chain c;
@@ -56,6 +53,32 @@ struct request {
 	struct iovec *data;
 	size_t n;
 	size_t len;
+	int result;
+};
+
+enum pace_kind { PACE_READ, PACE_WRITE, PACE_FLUSH, PACE_ERASE, PACE_KINDS };
+
+/**
+ * struct blk - the device
+ * @again:	the next turn
+ * @worker:	NULL: none
+ * @pace:	how many more requests of each kind go to the worker
+ * @q, @chain, @data: the request being served
+ * @config:	never changes after blk_new()
+ */
+struct blk {
+	struct virtio_dev dev;
+	struct block *disk;
+	struct loop_src *again;
+	struct worker *worker;
+	enum blk_worker policy;
+	unsigned int pace[PACE_KINDS];
+	bool may_differ;
+	char serial[BLK_SERIAL_MAX];
+	struct virtio_blk_config config;
+	struct request q;
+	struct iovec chain[IOV_ROOM];
+	struct iovec data[IOV_ROOM];
 };
 
 static struct blk *blk_of(struct virtio_dev *dev)
@@ -131,8 +154,8 @@ static int transfer(struct blk *b, const struct request *q)
 					  : block_writev(b->disk, q->data, q->n, at);
 }
 
-/* Does what the chain asks for; the request's status as 0 or -errno. */
-static int serve(struct blk *b, struct request *q)
+/* Reads the header and finds the data. */
+static int parse(struct blk *b, struct request *q)
 {
 	struct virtio_blk_outhdr h;
 
@@ -140,9 +163,11 @@ static int serve(struct blk *b, struct request *q)
 		return -EINVAL;
 	q->type = le32toh(h.type);
 	q->sector = le64toh(h.sector);
-	int r = find_data(b, q, q->type != VIRTIO_BLK_T_IN && q->type != VIRTIO_BLK_T_GET_ID);
-	if (r < 0)
-		return r;
+	return find_data(b, q, q->type != VIRTIO_BLK_T_IN && q->type != VIRTIO_BLK_T_GET_ID);
+}
+
+static int serve(struct blk *b, const struct request *q)
+{
 	switch (q->type) {
 	case VIRTIO_BLK_T_IN:
 	case VIRTIO_BLK_T_OUT:
@@ -158,28 +183,71 @@ static int serve(struct blk *b, struct request *q)
 	return -EOPNOTSUPP;
 }
 
-/* The status is the last byte the device may write. [virtio-1.2 5.2.6] */
-static void finish(struct blk *b, const struct request *q, int r)
+static enum pace_kind pace_kind(const struct request *q)
 {
-	uint8_t status = status_of(r);
-
-	iov_copy_in(b->chain + q->c.n_out, q->c.n_in, q->c.in_bytes - 1, &status, 1);
-	vq_push(&b->dev.vq[0], q->c.head, (uint32_t)MIN(q->c.in_bytes, (uint64_t)UINT32_MAX));
+	switch (q->type) {
+	case VIRTIO_BLK_T_OUT:
+		return PACE_WRITE;
+	case VIRTIO_BLK_T_FLUSH:
+		return PACE_FLUSH;
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		return PACE_ERASE;
+	default:
+		return PACE_READ;
+	}
 }
 
-/* Serves one chain. 1 if there was one, 0 if not, -errno: the driver broke the rules. */
+/* Serves the request and sees how long it takes. Worker or I/O thread */
+static void run(void *data)
+{
+	struct blk *b = data;
+	unsigned int *pace = &b->pace[pace_kind(&b->q)];
+	uint64_t start = clock_mono_ns();
+
+	b->q.result = serve(b, &b->q);
+	if (clock_mono_ns() - start > SLOW_NS)
+		*pace = PACE_TURNS;
+	else if (*pace > 0)
+		--*pace;
+}
+
+/* The status is the last byte the device may write. [virtio-1.2 5.2.6] */
+static void finish(struct blk *b)
+{
+	const struct vq_chain *c = &b->q.c;
+	uint8_t status = status_of(b->q.result);
+
+	iov_copy_in(b->chain + c->n_out, c->n_in, c->in_bytes - 1, &status, 1);
+	vq_push(&b->dev.vq[0], c->head, (uint32_t)MIN(c->in_bytes, (uint64_t)UINT32_MAX));
+}
+
+static bool for_worker(const struct blk *b)
+{
+	return b->worker && (b->policy == BLK_WORKER_ALL || b->pace[pace_kind(&b->q)] > 0);
+}
+
+/* Serves one chain. 1 if there was one, 0 if not or the worker has it now, -errno: the driver broke the rules. */
 static int step(struct blk *b)
 {
-	struct request q = { 0 };
-	int r = vq_pop(&b->dev.vq[0], b->chain, IOV_ROOM, &q.c);
+	struct request *q = &b->q;
 
+	*q = (struct request){ 0 };
+	int r = vq_pop(&b->dev.vq[0], b->chain, IOV_ROOM, &q->c);
 	if (r <= 0)
 		return r;
-	if (q.c.in_bytes == 0) {
-		vq_push(&b->dev.vq[0], q.c.head, 0); /* a machine with a broken driver can be saved, too */
+	if (q->c.in_bytes == 0) {
+		vq_push(&b->dev.vq[0], q->c.head, 0); /* a machine with a broken driver can be saved, too */
 		return -EBADMSG;
 	}
-	finish(b, &q, serve(b, &q));
+	q->result = parse(b, q);
+	if (q->result == 0 && for_worker(b)) {
+		worker_give(b->worker);
+		return 0;
+	}
+	if (q->result == 0)
+		run(b);
+	finish(b);
 	return 1;
 }
 
@@ -187,12 +255,23 @@ static void turn(struct blk *b)
 {
 	int r = 1;
 
+	if (b->worker && worker_busy(b->worker))
+		return;
 	for (int i = 0; r > 0 && i < TURN_REQUESTS; i++)
 		r = step(b);
 	virtio_irq_queue(&b->dev, 0);
 	if (r < 0)
 		virtio_fail(&b->dev);
 	loop_timer_set(b->again, r > 0);
+}
+
+/* The worker has served its request. */
+static void on_done(void *data)
+{
+	struct blk *b = data;
+
+	finish(b);
+	turn(b);
 }
 
 static void on_again(struct loop_src *src _unused_, void *data)
@@ -217,7 +296,23 @@ static int blk_activate(struct virtio_dev *dev _unused_)
 
 static void blk_reset(struct virtio_dev *dev)
 {
-	loop_timer_set(blk_of(dev)->again, 0);
+	struct blk *b = blk_of(dev);
+
+	if (b->worker)
+		worker_wait(b->worker);
+	loop_timer_set(b->again, 0);
+}
+
+static int blk_quiesce(struct virtio_dev *dev)
+{
+	struct blk *b = blk_of(dev);
+
+	if (!b->worker || !worker_busy(b->worker))
+		return 0;
+	worker_wait(b->worker);
+	finish(b);
+	virtio_irq_queue(dev, 0);
+	return 0;
 }
 
 static int blk_save(struct virtio_dev *dev, struct buf *out)
@@ -246,6 +341,7 @@ static void blk_free(struct virtio_dev *dev)
 {
 	struct blk *b = blk_of(dev);
 
+	worker_free(b->worker);
 	loop_src_free(b->again);
 	block_close(b->disk);
 	virtio_done(dev);
@@ -264,6 +360,7 @@ static const struct virtio_ops blk_ops = {
 	.activate = blk_activate,
 	.notify = blk_notify,
 	.reset = blk_reset,
+	.quiesce = blk_quiesce,
 	.save = blk_save,
 	.load = blk_load,
 	.free = blk_free,
@@ -301,9 +398,15 @@ int blk_new(const struct virtio_env *env, const struct blk_conf *conf, struct vi
 	_cleanup_free_ struct blk *b = calloc(1, sizeof(*b));
 	if (!b)
 		return -ENOMEM;
+	const struct worker_job job = { run, on_done, b };
 	int r = loop_add_timer(env->loop, on_again, b, &b->again);
-	if (r < 0)
+	if (r == 0 && conf->worker != BLK_WORKER_NONE)
+		r = worker_new(env->loop, &job, conf->without, &b->worker);
+	if (r < 0) {
+		loop_src_free(b->again);
 		return r;
+	}
+	b->policy = conf->worker;
 	virtio_init(&b->dev, &blk_ops, env);
 	b->disk = conf->disk;
 	b->may_differ = conf->may_differ;

@@ -13,23 +13,33 @@
 #define BLK_ERASE_SEG_MAX     16	 /* ranges of a discard or write-zeroes request */
 #define BLK_ERASE_SECTORS_MAX (1U << 22) /* sectors of each */
 
+/* enum blk_worker - which requests a thread of the disk's own serves, while the I/O thread gets on */
+enum blk_worker {
+	BLK_WORKER_SLOW, /* those of a kind that took long lately */
+	BLK_WORKER_NONE, /* there is no such thread: tests */
+	BLK_WORKER_ALL,	 /* tests */
+};
+
 /**
  * struct blk_conf - a disk and how it is shown
  * @disk:	taken over on success. Read-only to the guest if it is
  * @serial:	1..BLK_SERIAL_MAX bytes; the guest finds its disks by it
- * @may_differ:	blk_load(): another disk than the one that was saved, of any size; the guest's driver will be
+ * @may_differ:	load: another disk than the one that was saved, of any size; the guest's driver will be
  *		bound anew before it uses it (a template's start)
+ * @without:	JAIL_NO_* bits to pretend missing: tests
  */
 struct blk_conf {
 	struct block *disk;
 	const char *serial;
 	bool may_differ;
+	enum blk_worker worker;
+	unsigned int without;
 };
 
 /**
  * blk_new() - make the device
  * @ret:	freed by its ops->free()
- * Return: 0, -EINVAL, -ENOMEM.
+ * Return: 0, -EINVAL, or -errno.
  */
 int blk_new(const struct virtio_env *env, const struct blk_conf *conf, struct virtio_dev **ret);
 

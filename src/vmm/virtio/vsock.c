@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "vmm/block/iov.h"
 #include "vmm/virtio/vsock_conn.h"
 
 #define HDR_SIZE     sizeof(struct virtio_vsock_hdr)
@@ -46,23 +47,15 @@ static void guest_requests(struct vsock *vs, const struct virtio_vsock_hdr *hdr)
 static void take_payload(struct vconn *c, const struct iovec *iov, size_t n, uint32_t len)
 {
 	struct vsock *vs = c->vs;
-	uint64_t skip = HDR_SIZE, left = len;
-	size_t used = 0;
+	struct iov_cur cur = { iov, n, 0 };
+	size_t bytes;
 
 	if (c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND) {
 		vconn_reset(c);
 		return;
 	}
-	for (size_t i = 0; i < n && left > 0; i++) {
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		size_t part = MIN(iov[i].iov_len - skip, left);
-		vs->payload[used++] = (struct iovec){ (uint8_t *)iov[i].iov_base + skip, part };
-		left -= part;
-		skip = 0;
-	}
+	iov_advance(&cur, HDR_SIZE);
+	size_t used = iov_peek(&cur, len, vs->payload, ARRAY_SIZE(vs->payload), &bytes);
 	if (vconn_write(c, vs->payload, used, len) < 0)
 		vconn_reset(c);
 }

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "vmm/block/iov.h"
 #include "vmm/virtio/vsock_conn.h"
 
 #define HDR_SIZE sizeof(struct virtio_vsock_hdr)
@@ -113,18 +114,12 @@ static enum turn send_control(struct vconn *c)
 /* add_payload() - what of a chain lies behind the header, up to @room bytes, to the read's vector */
 static void add_payload(struct vsock *vs, struct batch *b, const struct iovec *iov, size_t n, uint32_t room)
 {
-	uint64_t skip = HDR_SIZE;
+	struct iov_cur cur = { iov, n, 0 };
+	size_t bytes;
 
-	for (size_t i = 0; i < n && room > 0; i++) {
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		size_t len = MIN(iov[i].iov_len - skip, room);
-		vs->payload[b->n_payload++] = (struct iovec){ (uint8_t *)iov[i].iov_base + skip, len };
-		room -= (uint32_t)len;
-		skip = 0;
-	}
+	iov_advance(&cur, HDR_SIZE);
+	b->n_payload += iov_peek(&cur, room, vs->payload + b->n_payload,
+				 ARRAY_SIZE(vs->payload) - b->n_payload, &bytes);
 }
 
 /* gather() - pop up to @most buffers for at most @credit bytes, as far as one read's vector reaches */

@@ -4,6 +4,7 @@
 
 #include <linux/virtio_blk.h>
 
+#include "jail/jail.h"
 #include "vmm/virtio/blk.h"
 
 #define DESC  0x1000
@@ -20,6 +21,7 @@ struct rig {
 	struct virtio_dev *dev;
 	uint16_t avail_idx, next_desc;
 	int irqs;
+	enum blk_worker worker;
 };
 
 static struct rig *rig;
@@ -37,7 +39,7 @@ static uint8_t *guest(uint64_t at_gpa)
 static void start_device(struct rig *r, struct block *disk, bool may_differ)
 {
 	const struct virtio_env env = { &r->mem, r->loop, on_irq };
-	const struct blk_conf conf = { disk, "vial-upper", may_differ };
+	const struct blk_conf conf = { disk, "vial-upper", may_differ, r->worker, JAIL_NO_SECCOMP };
 
 	assert_int_equal(blk_new(&env, &conf, &r->dev), 0);
 }
@@ -53,14 +55,19 @@ static void activate(struct rig *r)
 	assert_int_equal(r->dev->ops->activate(r->dev), 0);
 }
 
-static void rig_start(struct rig *r, struct block *disk)
+static void rig_start_with(struct rig *r, struct block *disk, enum blk_worker worker)
 {
 	rig = r;
-	*r = (struct rig){ 0 };
+	*r = (struct rig){ .worker = worker };
 	assert_int_equal(gmem_new_anon(&r->mem, MIB(16)), 0);
 	assert_int_equal(loop_new(&r->loop), 0);
 	start_device(r, disk, false);
 	activate(r);
+}
+
+static void rig_start(struct rig *r, struct block *disk)
+{
+	rig_start_with(r, disk, BLK_WORKER_NONE);
 }
 
 static void rig_stop(struct rig *r)
@@ -303,6 +310,129 @@ static void test_turns(void **state _unused_)
 	rig_stop(&r);
 }
 
+/* A disk whose reads wait until they are let through */
+struct slow_disk {
+	struct block b;
+	int gate[2];
+	int reads;
+};
+
+static int slow_readv(struct block *b, const struct iovec *v, size_t n, size_t len, uint64_t off _unused_)
+{
+	struct slow_disk *d = container_of(b, struct slow_disk, b);
+	char c;
+
+	assert_int_equal(read(d->gate[0], &c, 1), 1);
+	d->reads++;
+	assert_int_equal(n, 1);
+	memset(v[0].iov_base, c, len);
+	return 0;
+}
+
+static void slow_close(struct block *b _unused_)
+{
+}
+
+static const struct block_ops slow_ops = { .name = "slow", .readv = slow_readv, .close = slow_close };
+
+static void slow_start(struct rig *r, struct slow_disk *d)
+{
+	*d = (struct slow_disk){ .b = { &slow_ops, MIB(1), 1, true } };
+	assert_int_equal(pipe2(d->gate, O_CLOEXEC), 0);
+	rig_start_with(r, &d->b, BLK_WORKER_ALL);
+}
+
+static void slow_stop(struct rig *r, struct slow_disk *d)
+{
+	rig_stop(r);
+	close(d->gate[0]);
+	close(d->gate[1]);
+}
+
+/* The I/O thread gets on while the worker waits for the disk; requests come back in their order. */
+static void test_worker(void **state _unused_)
+{
+	struct slow_disk d;
+	struct rig r;
+
+	slow_start(&r, &d);
+	put(VIRTIO_BLK_T_IN, 0, DATA, 512);
+	put(VIRTIO_BLK_T_IN, 1, DATA + 512, 512);
+	kick(); /* returns, although the disk does not */
+	assert_int_equal(used_idx(), 0);
+	assert_int_equal(r.dev->vq[0].in_flight, 1);
+	kick();
+	assert_int_equal(loop_turn(r.loop, 0), 0);
+	assert_int_equal(used_idx(), 0);
+	assert_int_equal(write(d.gate[1], "ab", 2), 2);
+	while (used_idx() < 2)
+		assert_int_equal(loop_turn(r.loop, 1000), 0);
+	assert_int_equal(*guest(DATA), 'a');
+	assert_int_equal(*guest(DATA + 512), 'b');
+	assert_int_equal(*guest(STAT), VIRTIO_BLK_S_OK);
+	assert_in_range(r.irqs, 1, 2);
+	slow_stop(&r, &d);
+}
+
+/* A quiesce waits for the request and tells the guest; what comes after it stays in the queue until somebody looks. */
+static void test_worker_quiesce(void **state _unused_)
+{
+	struct slow_disk d;
+	struct rig r;
+
+	slow_start(&r, &d);
+	put(VIRTIO_BLK_T_IN, 0, DATA, 512);
+	put(VIRTIO_BLK_T_IN, 1, DATA + 512, 512);
+	kick();
+	assert_int_equal(write(d.gate[1], "a", 1), 1);
+	assert_int_equal(r.dev->ops->quiesce(r.dev), 0);
+	assert_int_equal(used_idx(), 1);
+	assert_int_equal(r.dev->vq[0].in_flight, 0);
+	assert_int_equal(*guest(DATA), 'a');
+	assert_int_equal(loop_turn(r.loop, 0), 0); /* the worker's late event changes nothing */
+	assert_int_equal(used_idx(), 1);
+	assert_int_equal(write(d.gate[1], "b", 1), 1);
+	kick();
+	while (used_idx() < 2)
+		assert_int_equal(loop_turn(r.loop, 1000), 0);
+	assert_int_equal(*guest(DATA + 512), 'b');
+	slow_stop(&r, &d);
+}
+
+/* A reset in mid-request: when it returns, nothing of the device's touches guest memory any more. */
+static void test_worker_reset(void **state _unused_)
+{
+	struct slow_disk d;
+	struct rig r;
+
+	slow_start(&r, &d);
+	put(VIRTIO_BLK_T_IN, 0, DATA, 512);
+	kick();
+	assert_int_equal(write(d.gate[1], "a", 1), 1);
+	r.dev->ops->reset(r.dev);
+	assert_int_equal(d.reads, 1);
+	vq_disable(&r.dev->vq[0]);
+	memset(guest(0), 0xcc, MIB(1));
+	assert_int_equal(loop_turn(r.loop, 0), 0);
+	for (uint64_t i = 0; i < MIB(1); i++)
+		assert_int_equal(*guest(i), 0xcc);
+	slow_stop(&r, &d);
+}
+
+/* Ended in mid-request */
+static void test_worker_end(void **state _unused_)
+{
+	struct slow_disk d;
+	struct rig r;
+
+	slow_start(&r, &d);
+	put(VIRTIO_BLK_T_IN, 0, DATA, 512);
+	kick();
+	assert_int_equal(write(d.gate[1], "a", 1), 1);
+	slow_stop(&r, &d);
+	assert_int_equal(d.reads, 1);
+}
+
 static uint64_t config(const struct rig *r, uint32_t off, uint32_t n)
 {
 	uint64_t v = 0;
@@ -411,11 +541,13 @@ static void test_refused(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_requests), cmocka_unit_test(test_erase),
-		cmocka_unit_test(test_framing),	 cmocka_unit_test(test_too_large),
-		cmocka_unit_test(test_turns),	 cmocka_unit_test(test_read_only),
-		cmocka_unit_test(test_config),	 cmocka_unit_test(test_snapshot),
-		cmocka_unit_test(test_fork),	 cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_requests),     cmocka_unit_test(test_erase),
+		cmocka_unit_test(test_framing),	     cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_turns),	     cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_config),	     cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_fork),	     cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_worker),	     cmocka_unit_test(test_worker_quiesce),
+		cmocka_unit_test(test_worker_reset), cmocka_unit_test(test_worker_end),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
