@@ -513,3 +513,25 @@ void clients_guest_gone(struct monitor *m, uint32_t conn)
 	if (!c->ending)
 		(void)client_error_str(c, VIAL_E_PROTOCOL, "the guest dropped the command's connection");
 }
+
+void clients_guest_lost(struct monitor *m, uint32_t conn)
+{
+	struct client *c = by_conn(m, conn);
+
+	if (!c)
+		return;
+	c->conn = 0;
+	c->lost = true;
+}
+
+void clients_fail_lost(struct monitor *m)
+{
+	struct client *next;
+
+	for (struct client *c = m->clients; c; c = next) {
+		next = c->next;
+		if (c->lost && !c->ending)
+			(void)client_error_str(c, VIAL_E_PROTOCOL,
+					       "the guest dropped the command's connection");
+	}
+}

@@ -23,6 +23,8 @@
 #include "box/monitor.h"
 #include "engine/layout.h"
 
+#define LOST_MS 200 /* between the end of a machine's connections and its own */
+
 int guest_ask(struct monitor *m, const struct agent_host_msg *msg)
 {
 	_cleanup_buf_ struct buf frame = { 0 };
@@ -238,11 +240,29 @@ static void on_gone(void *owner, uint32_t conn)
 	if (conn == m->warm) {
 		m->warm = 0;
 		quiesce(m);
-	} else if (conn == m->control) {
+	} else if (m->ops->connect && m->state < MON_ENDING) {
+		/* Its machine may just be ending, which closes each connection: its exit tells more. */
+		if (conn == m->control)
+			m->control_lost = true;
+		else
+			clients_guest_lost(m, conn);
+		loop_timer_set(m->lost_timer, clock_mono_ns() + LOST_MS * NS_PER_MS);
+	} else if (conn == m->control && m->state < MON_ENDING) {
 		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent dropped its control connection");
-	} else {
+	} else if (conn != m->control) {
 		clients_guest_gone(m, conn);
 	}
+}
+
+/* The machine is still there: connections that ended were dropped by the guest. */
+static void on_lost_for_good(struct loop_src *src _unused_, void *data)
+{
+	struct monitor *m = data;
+
+	if (m->control_lost)
+		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent dropped its control connection");
+	else
+		clients_fail_lost(m);
 }
 
 /* The agent will say no more on this connection, so neither do we. */
@@ -269,6 +289,7 @@ int guest_init(struct monitor *m, struct vial_err *err)
 		r = transport_vsock_new(launch_incoming(&m->launch), &transport_callbacks, m, &m->transport);
 	else
 		r = transport_link_new(&m->launch, &transport_callbacks, m, &m->transport);
+	r = r ?: loop_add_timer(m->loop, on_lost_for_good, m, &m->lost_timer);
 	/* A boot takes seconds, by which the clock that the guest is told would be late. */
 	m->held = !launch_incoming(&m->launch);
 	if (!m->held && m->launch.mode != LAUNCH_CONVERT) /* nobody runs there */

@@ -48,6 +48,7 @@ struct client {
 	struct buf request;
 	bool requested;
 	bool running; /* the agent said so */
+	bool lost;    /* its connection has ended too early */
 	bool ending;
 	uint16_t control; /* MON_PAUSE … that waits for its turn, 0 */
 	uint32_t update_cpus;
@@ -96,6 +97,8 @@ struct monitor {
 	struct control_op control_op;
 	struct loop_src *control_timer;
 	bool held, quiesced, paused;
+	bool control_lost; /* the control connection has ended */
+	struct loop_src *lost_timer;
 	struct client *clients;
 	size_t n_clients;
 	struct buf console;
@@ -145,6 +148,9 @@ void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);
 bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size_t n);
 void clients_guest_gone(struct monitor *m, uint32_t conn);
+/* clients_guest_lost() - the same, but why is not known yet: clients_fail_lost() or clients_fail_all() follows */
+void clients_guest_lost(struct monitor *m, uint32_t conn);
+void clients_fail_lost(struct monitor *m);
 void clients_free_all(struct monitor *m);
 
 #endif

@@ -219,6 +219,14 @@ void rig_pump(struct rig *r)
 	}
 }
 
+void rig_wait(struct rig *r)
+{
+	if (!RIG_VSOCK)
+		return;
+	rig_pump(r);
+	assert_int_equal(loop_turn(r->m.loop, 5000), 0);
+}
+
 void rig_agent_up(struct rig *r)
 {
 	if (RIG_VSOCK) {

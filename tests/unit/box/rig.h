@@ -82,6 +82,7 @@ struct rig *rig_new(enum launch_mode mode);
 struct rig *rig_new_rooted(void);
 void rig_free(struct rig *r);
 void rig_pump(struct rig *r);
+void rig_wait(struct rig *r); /* vsock: until the next timer or event */
 /* rig_agent_up() - the agent takes the RESET and says HELLO; vsock: it listens */
 void rig_agent_up(struct rig *r);
 /* rig_find() - the nth message of @type the agent got, or NULL */
@@ -92,7 +93,8 @@ void rig_say(struct rig *r, uint32_t conn, const struct agent_guest_msg *g);
 void rig_say_type(struct rig *r, uint32_t conn, enum agent_guest_type type);
 /* rig_say_raw() - any bytes on @conn */
 void rig_say_raw(struct rig *r, uint32_t conn, const void *p, size_t n);
-/* rig_shut(), rig_drop() - the agent will say no more on @conn; it drops it */
+/* rig_shut(), rig_drop() - the agent will say no more on @conn; it drops it. Over vsock that is believed when the machine
+ * does not end, too: rig_wait() */
 void rig_shut(struct rig *r, uint32_t conn);
 void rig_drop(struct rig *r, uint32_t conn);
 void rig_output(struct rig *r, uint32_t conn, uint32_t stream, const void *p, size_t n);

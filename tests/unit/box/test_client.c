@@ -266,6 +266,7 @@ static void test_guest_nonsense(void **state _unused_)
 	rig_hang_up(&c);
 	c = rig_command(r, "y", 0, &conn);
 	rig_drop(r, conn);
+	rig_wait(r);
 	rig_expect_error(r, &c, VIAL_E_PROTOCOL, "dropped the command's connection");
 	rig_hang_up(&c);
 	rig_free(r);

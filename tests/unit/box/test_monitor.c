@@ -122,6 +122,7 @@ static void test_control_connection_dropped(void **state _unused_)
 	struct rig *r = ready(&line);
 
 	rig_drop(r, rig_control(r));
+	rig_wait(r);
 	rig_expect_error(r, &line, VIAL_E_PROTOCOL, "dropped its control connection");
 	end(r, &line);
 }
