@@ -189,7 +189,8 @@ static void say_exited(struct engine *e, int status)
 		on_stderr(e->stderr_src, EPOLLIN, e);
 	if (!e->why[0] && !e->clean) {
 		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-			snprintf(e->why, sizeof(e->why), "vial-vmm was killed (is the host out of memory?)");
+			snprintf(e->why, sizeof(e->why),
+				 "vial-vmm ended without a word (is the host out of memory?)");
 		else if (WIFSIGNALED(status))
 			snprintf(e->why, sizeof(e->why), "vial-vmm was ended by signal %d", WTERMSIG(status));
 		else

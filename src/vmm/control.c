@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "vmm/machine.h"
+#include "vmm/virtio/vsock.h"
 
 static struct slice slice_of(const char *s)
 {
@@ -42,6 +43,9 @@ static void stats(struct machine *m)
 	struct vmm_msg msg = { .type = VMM_STATS_IS };
 
 	vm_count(&m->vm, &msg.stats[VMM_STAT_EXITS], &msg.stats[VMM_STAT_MMIO]);
+	if (m->windows[WINDOW_VSOCK].dev)
+		vsock_counts(m->windows[WINDOW_VSOCK].dev, &msg.stats[VMM_STAT_VSOCK_TO_GUEST],
+			     &msg.stats[VMM_STAT_VSOCK_FROM_GUEST]);
 	tell(m, &msg);
 }
 
@@ -72,6 +76,29 @@ static void unsupported(struct machine *m, uint32_t type)
 	done(m, type, r, &err);
 }
 
+/* Whatever fails is told by the stream, which is closed then. */
+static void connect_guest(struct machine *m, const struct vmm_msg *msg, int *fd)
+{
+	struct virtio_dev *dev = m->windows[WINDOW_VSOCK].dev;
+
+	if (!dev)
+		return;
+	if (msg->type == VMM_CONNECT)
+		(void)vsock_connect(dev, msg->port, take_fd(*fd));
+	else if (msg->type == VMM_ACCEPT)
+		(void)vsock_accept(dev, msg->id, take_fd(*fd));
+	else
+		(void)vsock_refuse(dev, msg->id);
+}
+
+void control_guest_connects(void *data, uint32_t id, uint32_t port)
+{
+	struct machine *m = data;
+	struct vmm_msg msg = { .type = VMM_GUEST_CONNECTS, .guest_connects = { id, port } };
+
+	tell(m, &msg);
+}
+
 static void snapshot(struct machine *m, uint32_t flags, const int *fds)
 {
 	struct vial_err err = VIAL_ERR_INIT;
@@ -80,10 +107,11 @@ static void snapshot(struct machine *m, uint32_t flags, const int *fds)
 
 	if (!vm_is_paused(&m->vm))
 		r = err_set(&err, VIAL_E_STATE, "only a paused machine can be saved");
-	else if (flags & VMM_SNAP_UPPER)
-		r = err_set(&err, VIAL_E_UNSUPPORTED, "the disk cannot be switched yet");
 	else
 		r = snapshot_save(m, fds[0], memory, flags, &err);
+	/* Last, so that a failure leaves the machine as it was. */
+	if (r == 0 && flags & VMM_SNAP_UPPER)
+		r = machine_fork_upper(m, fds[flags & VMM_SNAP_MEMORY ? 2 : 1], &err);
 	done(m, VMM_SNAPSHOT, r, &err);
 }
 
@@ -101,6 +129,11 @@ static void handle(struct machine *m, const struct vmm_msg *msg, int fds[3])
 		break;
 	case VMM_STATS:
 		stats(m);
+		break;
+	case VMM_CONNECT:
+	case VMM_ACCEPT:
+	case VMM_REFUSE:
+		connect_guest(m, msg, &fds[0]);
 		break;
 	case VMM_QUIT:
 		vm_stop(&m->vm, VMM_EXIT_QUIT, "as asked");

@@ -7,6 +7,7 @@
 #include "vmm/block/block.h"
 #include "vmm/machine.h"
 #include "vmm/virtio/blk.h"
+#include "vmm/virtio/vsock.h"
 
 /* What a box writes goes with it when the host crashes: there is no one to whom a flush could matter. */
 #define SYNC BLOCK_NO_SYNC
@@ -75,7 +76,31 @@ static int add_disks(struct machine *m, struct vial_err *err)
 	return add_disk(m, WINDOW_UPPER, disk, "vial-upper", err);
 }
 
+static int add_vsock(struct machine *m, struct vial_err *err)
+{
+	const struct virtio_env env = machine_env(m);
+	const struct vsock_host host = { m, control_guest_connects };
+	struct virtio_dev *dev;
+	int r = vsock_new(&env, &host, &dev);
+
+	return r < 0 ? err_sys(err, r, "vsock device") : machine_add(m, WINDOW_VSOCK, dev, err);
+}
+
+int machine_fork_upper(struct machine *m, int fd, struct vial_err *err)
+{
+	struct virtio_dev *dev = m->windows[WINDOW_UPPER].dev;
+
+	if (!dev)
+		return err_set(err, VIAL_E_STATE, "the machine has no writable disk");
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return err_sys(err, -errno, "switch the writable disk");
+	return block_fork(blk_disk(dev), copy, SYNC, err);
+}
+
 int machine_devices(struct machine *m, struct vial_err *err)
 {
-	return m->launch.n_extents > 0 ? add_disks(m, err) : 0;
+	int r = m->launch.n_extents > 0 ? add_disks(m, err) : 0;
+
+	return r < 0 ? r : add_vsock(m, err);
 }

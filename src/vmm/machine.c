@@ -145,6 +145,14 @@ static int restore(struct machine *m, struct vial_err *err)
 	return r;
 }
 
+/* lock_vcpu() - first thing in each vCPU's thread */
+static int lock_vcpu(void *data, struct vial_err *err)
+{
+	struct machine *m = data;
+
+	return jail_thread(JAIL_VMM_VCPU, m->launch.without, err);
+}
+
 int machine_new(struct machine *m, struct vial_err *err)
 {
 	int r = loop_new(&m->loop);
@@ -160,7 +168,11 @@ int machine_new(struct machine *m, struct vial_err *err)
 		r = machine_devices(m, err);
 	if (r == 0)
 		r = restoring(m) ? restore(m, err) : boot(m, err);
-	return r == 0 ? vm_start(&m->vm, NULL, err) : r;
+	if (r == 0)
+		r = vm_start(&m->vm, lock_vcpu, m, err);
+	if (r == 0)
+		r = jail_thread(JAIL_VMM_IO, m->launch.without, err);
+	return MIN(r, 0);
 }
 
 void machine_done(struct machine *m)

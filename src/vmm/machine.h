@@ -71,6 +71,11 @@ void machine_done(struct machine *m);
 int machine_add(struct machine *m, enum machine_window w, struct virtio_dev *dev, struct vial_err *err);
 /* machine_devices() - add all that the launch description asks for */
 int machine_devices(struct machine *m, struct vial_err *err);
+/**
+ * machine_fork_upper() - freeze the writable disk, and go on in a new image above it; the machine is paused
+ * @fd:		an empty qcow2 of the same size, read-write; stays the caller's
+ */
+int machine_fork_upper(struct machine *m, int fd, struct vial_err *err);
 /* machine_env() - what device constructors get */
 struct virtio_env machine_env(struct machine *m);
 /* machine_fd() - inherited descriptor with @role, or -1 */
@@ -84,6 +89,8 @@ static inline int machine_fd(const struct machine *m, uint32_t role, size_t nth)
  * loop_run() then returns 0 after EXITED was told.
  */
 int control_serve(struct machine *m, struct vial_err *err);
+/* control_guest_connects() - the vsock device asks: pass it on to the monitor; @data is the machine */
+void control_guest_connects(void *data, uint32_t id, uint32_t port);
 /* control_exited() - tell EXITED; also for a machine that could not be made */
 void control_exited(int control, uint32_t reason, const char *text);
 

@@ -121,7 +121,7 @@ void *vcpu_thread(void *vcpu)
 	struct vcpu *v = vcpu;
 	struct vial_err err = VIAL_ERR_INIT;
 
-	if (v->vm->thread_init && v->vm->thread_init(&err) < 0)
+	if (v->vm->thread_init && v->vm->thread_init(v->vm->thread_data, &err) < 0)
 		vm_stop(v->vm, VMM_EXIT_ERROR, "%s", err.msg);
 	while (park(v))
 		run_guest(v);

@@ -19,6 +19,8 @@
 #define KVM_TSS_AT	    0xfffbd000UL
 #define KVM_IDENTITY_MAP_AT 0xfffbc000ULL
 
+#define VCPU_STACK KIB(256)
+
 static void send_msi(void *data, uint64_t address, uint32_t msi_data)
 {
 	struct vm *vm = data;
@@ -165,19 +167,33 @@ static void ignore_signal(int sig)
 	(void)sig;
 }
 
-int vm_start(struct vm *vm, int (*thread_init)(struct vial_err *err), struct vial_err *err)
+/* start_thread() - with a small stack: nothing of a vCPU's is deep */
+static int start_thread(struct vcpu *v)
+{
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, VCPU_STACK);
+	int rc = pthread_create(&v->thread, &attr, vcpu_thread, v);
+	pthread_attr_destroy(&attr);
+	v->has_thread = rc == 0;
+	return -rc;
+}
+
+int vm_start(struct vm *vm, int (*thread_init)(void *data, struct vial_err *err), void *data,
+	     struct vial_err *err)
 {
 	/* No SA_RESTART: KVM_RUN shall return. */
 	struct sigaction sa = { .sa_handler = ignore_signal };
 
 	sigaction(VM_VCPU_SIGNAL, &sa, NULL);
 	vm->thread_init = thread_init;
+	vm->thread_data = data;
 	for (uint32_t i = 0; i < vm->n_vcpus; i++) {
-		struct vcpu *v = &vm->vcpus[i];
-		int rc = pthread_create(&v->thread, NULL, vcpu_thread, v);
-		if (rc != 0)
-			return err_sys(err, -rc, "thread of virtual CPU %u", i);
-		v->has_thread = true;
+		int r = start_thread(&vm->vcpus[i]);
+
+		if (r < 0)
+			return err_sys(err, r, "thread of virtual CPU %u", i);
 	}
 	return 0;
 }

@@ -95,7 +95,8 @@ struct vm {
 	bool hold;    /* vCPUs shall park */
 	bool leaving; /* vCPU threads shall end */
 	struct vm_job *jobs;
-	int (*thread_init)(struct vial_err *err);
+	int (*thread_init)(void *data, struct vial_err *err);
+	void *thread_data;
 	uint32_t stop_reason;
 	char stop_text[VM_STOP_TEXT_MAX];
 };
@@ -118,7 +119,8 @@ void vm_done(struct vm *vm);
  * vm_start() - start the vCPU threads, parked
  * @thread_init: run first in each vCPU thread (its seccomp filter); may be NULL. If it fails the machine stops
  */
-int vm_start(struct vm *vm, int (*thread_init)(struct vial_err *err), struct vial_err *err);
+int vm_start(struct vm *vm, int (*thread_init)(void *data, struct vial_err *err), void *data,
+	     struct vial_err *err);
 void vm_resume(struct vm *vm);
 /* vm_pause() - returns when all vCPUs are parked; what they asked of the I/O thread is done */
 void vm_pause(struct vm *vm);

@@ -213,7 +213,7 @@ def test_hostile_guest_cannot_change_the_template(vial):
     script = """
         for d in /dev/vd*; do dd if=/dev/zero of=$d bs=1M count=4 conv=notrunc 2>/dev/null; done
         dd if=/dev/urandom of=/dev/mem bs=4096 count=256 2>/dev/null
-        for f in /dev/shm/fill /root/fill; do dd if=/dev/zero of=$f bs=1M count=100 2>/dev/null; done
+        for f in /dev/shm/fill /root/fill; do dd if=/dev/zero of=$f bs=1M count=24 2>/dev/null; done
         sync; echo done
     """
     vial("run", "--", "sh", "-c", script, timeout=120)
