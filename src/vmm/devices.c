@@ -54,7 +54,8 @@ static int add_disk(struct machine *m, enum machine_window w, struct block *disk
 		    struct vial_err *err)
 {
 	const struct virtio_env env = machine_env(m);
-	const struct blk_conf conf = { disk, serial, m->launch.disks_differ };
+	const struct blk_conf conf = { disk, serial, m->launch.disks_differ, BLK_WORKER_SLOW,
+				       m->launch.without };
 	struct virtio_dev *dev;
 	int r = blk_new(&env, &conf, &dev);
 
