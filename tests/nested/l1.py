@@ -32,7 +32,7 @@ import newc  # noqa: E402
 QEMU = "qemu-system-x86_64"
 MEMORY = "3G"
 SCRATCH = "24G"
-BOOT_S = 180
+BOOT_S = 900  # a busy machine, icount
 CMDLINE = "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on nowatchdog audit=0 cgroup_no_v1=all"
 CHANNELS = ("ctl", "out", "err", "results")
 CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}]
