@@ -49,6 +49,8 @@ struct cmd {
 
 struct cmd *cmd_new(struct cmds *cs); /* in the table, all descriptors -1; NULL without memory */
 void cmd_free(struct cmd *c);	      /* out of the table; closes everything */
+/* cmds_tidy_meanwhile() - a command was started: tidy up after those before it */
+void cmds_tidy_meanwhile(struct cmds *cs);
 /* cmd_watch() - the child runs: watch for its start; 0 or -errno */
 int cmd_watch(struct cmd *c);
 

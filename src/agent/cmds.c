@@ -16,8 +16,9 @@
  * Reentrance: callbacks of streams run inside stream code, so nothing is freed there; they arm the
  * tick, a timer that fires at the end of the same turn of the loop, and that ends what is over.
  *
- * Tidying: what nobody waits for is done TIDY_MS after the end of the first command, at once after the others': freeing it, which removes its control
- * group, and making the next zygote (zygote.c). A box that runs one command and ends never pays for it.
+ * Tidying: what nobody waits for is done TIDY_MS after the end of a command, or while the next one executes: freeing it,
+ * which removes its control group, and making the next zygote (zygote.c). A box that runs one command and ends never
+ * pays for it, and one that runs many one after the other does it on another vCPU.
  *
  * Reaping: PID 1 inherits every orphan. One turn reaps REAP_BATCH of them at most, so that a fork bomb
  * cannot keep the host's messages waiting.
@@ -238,9 +239,13 @@ static bool is_over(const struct cmd *c)
 
 static void tidy_soon(struct cmds *cs)
 {
-	uint64_t wait_ms = cs->busy ? 0 : TIDY_MS;
+	loop_timer_set(cs->idle, clock_mono_ns() + TIDY_MS * NS_PER_MS);
+}
 
-	loop_timer_set(cs->idle, clock_mono_ns() + wait_ms * NS_PER_MS);
+void cmds_tidy_meanwhile(struct cmds *cs)
+{
+	if (cs->busy)
+		loop_timer_set(cs->idle, clock_mono_ns());
 }
 
 static void end_over(struct cmds *cs)

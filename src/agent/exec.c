@@ -235,6 +235,7 @@ int cmd_start(struct cmds *cs, struct agent_exec *x, struct slice frame, const s
 		*ret_errno = -r;
 		return fail_kind(r);
 	}
+	cmds_tidy_meanwhile(cs);
 	c->ev = ev;
 	c->user = user;
 	*ret = c;

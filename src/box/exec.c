@@ -49,10 +49,8 @@ int exec_start(struct vial_box *b, const struct vial_exec_opts *opts, struct via
 	if (!x)
 		return err_sys(err, -ENOMEM, "run a command");
 	x->fd = -1;
-	if (!b->started || b->launcher.pid == 0)
-		return err_set(err, VIAL_E_STATE,
-			       b->started ? "the box was stopped" : "the box was not started");
-	r = exec_request(b, opts, &req, err);
+	r = request_ready(b, err);
+	r = r ?: exec_request(b, opts, &req, err);
 	if (r < 0)
 		return r;
 	x->manual_ack = opts->flags & VIAL_EXEC_MANUAL_ACK;

@@ -49,8 +49,9 @@ int box_update(struct vial_box *b, const struct vial_limits *l, struct vial_err 
 {
 	struct launch *d = &b->launcher.launch;
 	struct mon_msg m = { .type = MON_UPDATE };
-	int r = check_limits(b, l, err);
+	int r = request_ready(b, err);
 
+	r = r ?: check_limits(b, l, err);
 	if (r < 0)
 		return r;
 	/* 0 is "unchanged" in @l, and "the whole machine" for the monitor. */

@@ -81,15 +81,21 @@ static int await(int fd, struct mon_msg *ret_snapshotted, struct vial_err *err)
 	return r < 0 ? r : err_set(err, VIAL_E_ENGINE, "the box has ended");
 }
 
+int request_ready(const struct vial_box *b, struct vial_err *err)
+{
+	if (b->started && b->launcher.pid != 0)
+		return 0;
+	return err_set(err, VIAL_E_STATE, b->started ? "the box was stopped" : "the box was not started");
+}
+
 int request_send(struct vial_box *b, const struct mon_msg *m, const int *fds, size_t n_fds,
 		 struct mon_msg *ret_snapshotted, struct vial_err *err)
 {
 	_cleanup_fd_ int fd = -1;
-	int r;
+	int r = request_ready(b, err);
 
-	if (!b->started || b->launcher.pid == 0)
-		return err_set(err, VIAL_E_STATE,
-			       b->started ? "the box was stopped" : "the box was not started");
+	if (r < 0)
+		return r;
 	fd = request_connect(b);
 	if (fd == -ENOENT || fd == -ECONNREFUSED)
 		return err_set(err, VIAL_E_ENGINE, "the box has ended");

@@ -6,6 +6,9 @@
 #include "box/box.h"
 #include "wire/mon.h"
 
+/* request_ready() - VIAL_E_STATE unless the box was started and not stopped */
+int request_ready(const struct vial_box *b, struct vial_err *err);
+
 /* request_connect() - a connection to the box's monitor; descriptor or -errno */
 int request_connect(const struct vial_box *b);
 

@@ -162,8 +162,10 @@ int saved_take(struct vial_box *b, struct saved *ret, struct vial_err *err)
 	_cleanup_(files_done) struct files f = { -1, -1, -1, -1 };
 	const struct mon_msg ask = { .type = MON_SNAPSHOT };
 	struct mon_msg m = { 0 };
-	int r;
+	int r = request_ready(b, err);
 
+	if (r < 0)
+		return r;
 	if (b->n_mids == LAUNCH_UPPERS_MAX)
 		return err_set(err, VIAL_E_LIMIT,
 			       "the box's disk has %d layers already, one for each snapshot and fork: no "

@@ -47,7 +47,7 @@ void engine_host_done(struct engine_host *h);
 /**
  * kvm_usable() - can /dev/kvm run what a stock kernel does?
  * Runs a tiny 64-bit guest through LOCK CMPXCHG16B, XSAVE, a page fault and an interrupt in a child
- * process, with a time limit of 2 s. Some hosts offer a /dev/kvm that makes machines but cannot run these.
+ * process, with a limit of 2 s of CPU time. Some hosts offer a /dev/kvm that makes machines but cannot run these.
  * @ret_why:	one line if not, with a remedy where there is one
  */
 bool kvm_usable(char *ret_why, size_t n);

@@ -6,8 +6,8 @@
  *
  * Purpose: some hosts offer a /dev/kvm that creates machines and then fails at instructions every
  * kernel uses. So a tiny guest in 64-bit mode does LOCK CMPXCHG16B, XSAVE, takes a page fault and a software
- * interrupt, counts what worked and reports by OUT. All of it in a child process with an alarm, since a
- * broken KVM may also spin.
+ * interrupt, counts what worked and reports by OUT. All of it in a child process with limits, since a
+ * broken KVM may also spin, or wait for ever: CPU time for the one, and for the other a time that a loaded host does not reach.
  * Guest memory: page tables at 0x1000-0x3fff (2 MiB pages, identity, first GiB less one hole), GDT 0x4000, IDT
  * 0x5000, code 0x6000, XSAVE area 0x7000, stack below 0x9000.
  */
@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,7 +30,8 @@
 
 #define MEM_SIZE     0x200000UL
 #define DONE_VALUE   0x5a
-#define TIME_LIMIT_S 2
+#define CPU_LIMIT_S  2
+#define TIME_LIMIT_S 30
 
 enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, GDT = 0x4000, IDT = 0x5000, CODE = 0x6000 };
 
@@ -189,6 +191,7 @@ bool kvm_usable(char *ret_why, size_t n)
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		signal(SIGALRM, SIG_DFL);
 		alarm(TIME_LIMIT_S);
+		(void)setrlimit(RLIMIT_CPU, &(struct rlimit){ CPU_LIMIT_S, CPU_LIMIT_S });
 		_exit(probe_child());
 	}
 	while (pid > 0 && (got = waitpid(pid, &status, 0)) < 0 && errno == EINTR)
@@ -204,7 +207,7 @@ bool kvm_usable(char *ret_why, size_t n)
 	if (WIFEXITED(status) && (size_t)WEXITSTATUS(status) < sizeof(step_text) / sizeof(step_text[0]))
 		snprintf(ret_why, n, "%s", step_text[WEXITSTATUS(status)]);
 	else
-		snprintf(ret_why, n, "/dev/kvm did not run a test guest within %d s", TIME_LIMIT_S);
+		snprintf(ret_why, n, "/dev/kvm did not run a test guest within %d s of CPU time", CPU_LIMIT_S);
 	return false;
 }
 

@@ -101,7 +101,8 @@ static int make_devices(struct machine *m, struct vial_err *err)
 	};
 	int r = ports_add_power(&m->vm);
 	/* A restored guest may use it: its command line is not known here. */
-	bool uart = restoring(m) || (m->launch.cmdline && strstr(m->launch.cmdline, "ttyS"));
+	const char *line = m->launch.cmdline;
+	bool uart = restoring(m) || (line && (strstr(line, "ttyS") || strstr(line, "uart8250")));
 	if (r == 0 && uart)
 		r = ports_add_uart(&m->vm, &m->uart, machine_fd(m, VMM_FD_CONSOLE, 0));
 	return r < 0 ? err_sys(err, r, "ports") : 0;

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes through the library: lib-driver, which takes lines, as an object."""
+import contextlib
+import os
 import select
 import subprocess
 
@@ -17,11 +19,17 @@ class Failed(Exception):
 
 
 class Driver:
-    """One process that uses libvial. Verbs are those of lib-driver.c; `with` ends it and all its boxes."""
+    """One process that uses libvial. Verbs are those of lib-driver.c; `with` ends it and all its boxes.
+
+    DRIVER_LOG=FILE in the environment: what the boxes' processes log goes there.
+    """
 
     def __init__(self, v):
-        self.p = subprocess.Popen([*v.prefix, str(DRIVER)], env=v.env, cwd=v.cwd, stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        log = os.environ.get("DRIVER_LOG")
+        env = {**v.env, "DRIVER_LOG": log, "VIAL_LOG": "debug"} if log else v.env
+        with open(log, "ab") if log else contextlib.nullcontext(subprocess.PIPE) as err:
+            self.p = subprocess.Popen([*v.prefix, str(DRIVER)], env=env, cwd=v.cwd, stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, stderr=err)
 
     def __enter__(self):
         return self
@@ -32,13 +40,14 @@ class Driver:
             self.p.wait(timeout=harness.TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.p.kill()
+            self.p.wait()
             raise
 
     def _answer(self, timeout):
         ready, _, _ = select.select([self.p.stdout], [], [], timeout)
         assert ready, f"lib-driver did not answer within {timeout} s"
         line = self.p.stdout.readline()
-        assert line, f"lib-driver ended: {self.p.stderr.read()!r}"
+        assert line, f"lib-driver ended: {self.p.stderr.read() if self.p.stderr else None!r}"
         return line.decode(errors="replace").rstrip("\n")
 
     def send(self, *words):

@@ -7,12 +7,14 @@ machine are never mistaken for ours.
 """
 import ctypes
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -36,7 +38,12 @@ def engines():
     chosen = os.environ.get("VIAL_TEST_ENGINES")
     if chosen:
         return chosen.split(",")
-    return ["qemu"] if shutil.which("qemu-system-x86_64") else []
+    found = ["qemu"] if shutil.which("qemu-system-x86_64") else []
+    with tempfile.TemporaryDirectory() as home:
+        info = subprocess.run([PROGRAM, "--json", "--home", home, "--engine", "kvm", "info"], capture_output=True, check=False)
+    if info.returncode == 0 and json.loads(info.stdout)["engine"]["usable"]:
+        found.append("kvm")
+    return found
 
 
 def kernel_release():

@@ -90,14 +90,14 @@ def in_own_dev(vial, tmp_path, make):
     return vial
 
 
-def test_kvm_absent(make_vial_in, tmp_path):
-    v = in_own_dev(make_vial_in(tmp_path), tmp_path, ":")
+def test_kvm_absent(fresh, tmp_path):
+    v = in_own_dev(fresh(), tmp_path, ":")
     assert_one_line_error(v("--engine", "kvm", "run", "--", "true"), "/dev/kvm does not exist", "modprobe")
     assert info(v, "auto")["name"] == "qemu"
 
 
-def test_kvm_not_permitted(make_vial_in, tmp_path):
+def test_kvm_not_permitted(fresh, tmp_path):
     os.chmod(tmp_path, 0o755)
-    v = in_own_dev(make_vial_in(tmp_path, harness.ORDINARY_UID), tmp_path, ": >kvm; chmod 600 kvm")
+    v = in_own_dev(fresh(uid=harness.ORDINARY_UID), tmp_path, ": >kvm; chmod 600 kvm")
     assert_one_line_error(v("--engine", "kvm", "run", "--", "true"), "/dev/kvm", "group kvm")
     assert "group kvm" in info(v, "auto")["kvm_problem"]

@@ -11,6 +11,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.rig_fast
+
 CLIENT = harness.BUILD / "tests/integ/lib-client"
 HELLO = harness.BUILD / "examples/hello"
 CASES = subprocess.run([CLIENT, "list"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.split()

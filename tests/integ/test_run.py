@@ -12,6 +12,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.rig_fast
+
 
 def sh(v, script, *flags, **kw):
     return v("run", *flags, "--", "sh", "-c", script, **kw)

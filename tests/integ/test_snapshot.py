@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pause and resume, live limits, snapshot files and what is wrong with them."""
-import hashlib
-import hmac
 import os
 import stat
 import struct
@@ -10,12 +8,14 @@ import pytest
 
 import driver
 import harness
+import snapfile
 
 SIZE = ("memory=256M", "cpus=1")
 
 
 # ---- pause ----
 
+@pytest.mark.rig_fast
 def test_pause_stops_the_guest_and_its_clock_is_right_afterwards(vial):
     with driver.Driver(vial) as d:
         box = d.start(*SIZE)
@@ -47,6 +47,7 @@ def limits(d, box):
     return int(cpus), memory if memory == "max" else int(memory) >> 20
 
 
+@pytest.mark.rig_fast
 def test_limits_change_live(vial):
     with driver.Driver(vial) as d:
         box = d.start("cpus=1", "memory=128M", "max_cpus=2", "max_memory=2G")  # the machine that other tests use, too
@@ -95,6 +96,7 @@ def saved(shared, tmp_path_factory):
     return path, parents_id
 
 
+@pytest.mark.rig_fast
 def test_run_from_a_file(vial, saved):
     path, parents_id = saved
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
@@ -123,6 +125,7 @@ def test_from_takes_new_settings(vial, saved):
     harness.assert_one_line_error(r, "the snapshot's machine has 1")
 
 
+@pytest.mark.rig_fast
 def test_a_box_from_a_file_can_be_saved_and_forked(vial, saved, tmp_path):
     path, _ = saved
     with driver.Driver(vial) as d:
@@ -174,56 +177,23 @@ def test_damaged_files(vial, saved, tmp_path):
     harness.assert_one_line_error(r, "No such file")
 
 
-class Header:
-    """The header of a snapshot file, to be changed and signed with the home's key."""
-
-    def __init__(self, path):
-        with open(path, "rb") as f:
-            first = f.read(96)
-            self.n = struct.unpack_from("<I", first, 20)[0]
-            self.head = bytearray(first + f.read(self.n - 96))
-
-    def replace(self, tag, value):
-        """The value of the first entry with TAG; as long as the one it replaces."""
-        at = 96
-        while at < self.n:
-            t, _, n = struct.unpack_from("<HHI", self.head, at)
-            if t == tag:
-                assert len(value(bytes(self.head[at + 8:at + 8 + n]))) == n
-                self.head[at + 8:at + 8 + n] = value(bytes(self.head[at + 8:at + 8 + n]))
-                return
-            at += 8 + n
-        raise KeyError(tag)
-
-    def signed(self, key):
-        digest = hashlib.sha256(self.head[:32] + self.head[96:]).digest()
-        self.head[32:64] = digest
-        self.head[64:96] = hmac.new(key, digest, "sha256").digest()
-        return bytes(self.head)
-
-
-FIELDS = 16
-(ARCH, ENGINE, ENGINE_DIGEST, MACHINE, ACCEL, CPU, CPU_DIGEST, BASE_DIGEST, IMAGE, IMAGE_DIGEST, FSTYPE, LAYOUT, PAGE_SIZE,
- VCPUS, CPUS, MEMORY, MEMORY_MAX, UPPER_BYTES, ROOT_BYTES, STATE_BYTES) = range(FIELDS, FIELDS + 20)
-
-
 @pytest.mark.parametrize("tag, change, words", [
-    (CPU_DIGEST, lambda v: b"0" * len(v), ("on another processor",)),
-    (ENGINE_DIGEST, lambda v: b"0" * len(v), ("another build of the engine",)),
-    (ENGINE, lambda v: b"kvmx", ("by the engine 'kvmx'",)),
-    (ARCH, lambda v: b"s390_x", ("architecture 's390_x'",)),
-    (LAYOUT, lambda v: struct.pack("<I", 99), ("layout 99",)),
-    (PAGE_SIZE, lambda v: struct.pack("<I", 65536), ("pages of 65536",)),
-    (BASE_DIGEST, lambda v: b"0" * len(v), ("another base disk",)),
-    (IMAGE_DIGEST, lambda v: b"0" * len(v), ("another root disk",)),
-    (ROOT_BYTES, lambda v: struct.pack("<Q", 1 << 40), ("root disk is shorter than recorded",)),
-    (UPPER_BYTES, lambda v: struct.pack("<Q", 1 << 40), ("shorter than recorded",)),
-    (MEMORY, lambda v: struct.pack("<Q", 1 << 43), ("needs 8388608 MiB",)),
-    (VCPUS, lambda v: struct.pack("<I", 3), ("of a size that there is not",)),
+    (snapfile.CPU_DIGEST, lambda v: b"0" * len(v), ("on another processor",)),
+    (snapfile.ENGINE_DIGEST, lambda v: b"0" * len(v), ("another build of the engine",)),
+    (snapfile.ENGINE, lambda v: b"kvmx", ("by the engine 'kvmx'",)),
+    (snapfile.ARCH, lambda v: b"s390_x", ("architecture 's390_x'",)),
+    (snapfile.LAYOUT, lambda v: struct.pack("<I", 99), ("layout 99",)),
+    (snapfile.PAGE_SIZE, lambda v: struct.pack("<I", 65536), ("pages of 65536",)),
+    (snapfile.BASE_DIGEST, lambda v: b"0" * len(v), ("another base disk",)),
+    (snapfile.IMAGE_DIGEST, lambda v: b"0" * len(v), ("another root disk",)),
+    (snapfile.ROOT_BYTES, lambda v: struct.pack("<Q", 1 << 40), ("root disk is shorter than recorded",)),
+    (snapfile.UPPER_BYTES, lambda v: struct.pack("<Q", 1 << 40), ("shorter than recorded",)),
+    (snapfile.MEMORY, lambda v: struct.pack("<Q", 1 << 43), ("needs 8388608 MiB",)),
+    (snapfile.VCPUS, lambda v: struct.pack("<I", 3), ("of a size that there is not",)),
 ], ids=["cpu", "build", "engine", "arch", "layout", "pages", "base", "image", "root", "upper", "memory", "vcpus"])
 def test_snapshots_that_do_not_fit(vial, saved, tmp_path, tag, change, words):
     path, _ = saved
-    h = Header(path)
+    h = snapfile.Header(path)
     h.replace(tag, change)
     new = edited(path, tmp_path, 0, h.signed((vial.home / "snapshot.key").read_bytes()))
     r = vial("run", "--from", new, "--", "true")

@@ -37,16 +37,18 @@ def helpers(v):
         p.communicate()
 
 
+@pytest.mark.rig_fast
 def test_ordinary_user_runs(user_vial):
     r = user_vial("run", "--", "sh", "-c", "uname -r; id -u; exit 7")
     version = harness.kernel_release()
     assert (r.code, r.out) == (7, f"{version}\n0\n".encode()), r
 
 
+@pytest.mark.rig_fast
 def test_ordinary_users_helpers_have_no_other_identity(user_vial):
     uid = harness.ORDINARY_UID if os.getuid() == 0 else os.getuid()
     found = helpers(user_vial)
-    assert "vial-monitor" in found and any(c.startswith("qemu") for c in found), found
+    assert "vial-monitor" in found and any(c.startswith(("qemu", "vial-vmm")) for c in found), found
     for comm, (ids, caps) in found.items():
         assert ids == {uid}, (comm, ids)
         assert caps == 0, (comm, hex(caps))
@@ -55,7 +57,7 @@ def test_ordinary_users_helpers_have_no_other_identity(user_vial):
 @pytest.mark.skipif(os.getuid() != 0, reason="not root")
 def test_root_has_no_helper_with_uid_0(vial):
     found = helpers(vial)
-    assert "vial-monitor" in found and any(c.startswith("qemu") for c in found), found
+    assert "vial-monitor" in found and any(c.startswith(("qemu", "vial-vmm")) for c in found), found
     for comm, (ids, caps) in found.items():
         assert 0 not in ids, (comm, ids)
         assert caps == 0, (comm, hex(caps))

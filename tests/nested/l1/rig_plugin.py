@@ -17,6 +17,8 @@ HIST = "hist:keys=common_pid.execname:size=65536"
 INSTANCE = TRACING / "instances/rig"
 CLONE_THREAD = 0x10000
 TEXT_MAX = 6000  # of a failure
+VMM = os.environ.get("RIG_VMM", "vial-vmm")
+COMM = VMM[:15]  # what the kernel calls its threads
 
 
 class Exits:
@@ -36,7 +38,7 @@ class Exits:
         """Learn new processes of the monitor and their threads."""
         for line in (INSTANCE / "trace").read_text().splitlines():
             if m := re.search(r" sched_process_exec: filename=(\S+) pid=(\d+)", line):
-                if m[1].endswith("/" + os.environ["RIG_VMM"]):
+                if m[1].endswith("/" + VMM):
                     self.vmms.add(int(m[2]))
             elif m := re.match(r"\s*.*-(\d+)\s+\[\d+\].* task_newtask: pid=(\d+) ", line):
                 parent = int(m[1])
@@ -50,10 +52,10 @@ class Exits:
         with open(trigger / "trigger", "a") as f:
             f.write(HIST + ":clear")
         found = {}
-        for m in re.finditer(r"\{ common_pid: .*\[\s*(\d+)\] \} hitcount:\s+(\d+)", text):
-            pid = self.leader.get(int(m[1]), int(m[1]))
-            if pid in self.vmms:
-                found[pid] = found.get(pid, 0) + int(m[2])
+        for m in re.finditer(r"\{ common_pid: (.*?)\s*\[\s*(\d+)\] \} hitcount:\s+(\d+)", text):
+            pid = self.leader.get(int(m[2]), int(m[2]))
+            if pid in self.vmms or m[1] == COMM:
+                found[pid] = found.get(pid, 0) + int(m[3])
         return found
 
 

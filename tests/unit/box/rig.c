@@ -44,6 +44,25 @@ static int fake_save(struct engine *e, struct vial_err *err _unused_)
 	return VIAL_E_ENGINE;
 }
 
+static int fake_pause(struct engine *e, struct vial_err *err _unused_)
+{
+	e->rig->pauses++;
+	return 0;
+}
+
+static int fake_resume(struct engine *e, struct vial_err *err _unused_)
+{
+	e->rig->resumes++;
+	return 0;
+}
+
+static int fake_snapshot(struct engine *e, const struct engine_snapshot *to, struct vial_err *err _unused_)
+{
+	e->rig->snapshots++;
+	e->rig->to = *to;
+	return 0;
+}
+
 static void fake_kill(struct engine *e)
 {
 	e->rig->kills++;
@@ -75,6 +94,10 @@ static const struct engine_ops fake_engine = {
 	.connect = RIG_VSOCK ? fake_connect : NULL,
 	.console_fd = fake_console_fd,
 	.save_template = fake_save,
+	.pause = fake_pause,
+	.resume = fake_resume,
+	.snapshot = fake_snapshot,
+	.form = ENGINE_FORM_STREAM,
 	.kill = fake_kill,
 	.free = fake_free,
 };

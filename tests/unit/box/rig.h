@@ -56,7 +56,8 @@ struct rig {
 	const struct engine_events *ev;
 	void *ev_data;
 	int agent_theirs, console_theirs;
-	int kills, saves;
+	int kills, saves, pauses, resumes, snapshots;
+	struct engine_snapshot to; /* of the last snapshot */
 	bool save_fails;
 	bool agent_runs; /* vsock */
 	/* the agent */

@@ -82,11 +82,51 @@ static void test_refused(void **state _unused_)
 	assert_int_equal(qcow2_init(-1, 512), -EBADF);
 }
 
+static int check_changed(off_t at, uint8_t value)
+{
+	_cleanup_fd_ int fd = memfd_create("q", 0);
+
+	assert_int_equal(qcow2_init(fd, 1 << 30), 0);
+	assert_int_equal(pwrite(fd, &value, 1, at), 1);
+	return qcow2_check(fd, 1 << 30);
+}
+
+/* [QEMU docs/interop/qcow2: header] */
+static void test_check(void **state _unused_)
+{
+	static const struct {
+		off_t at;
+		uint8_t value;
+	} bad[] = {
+		{ 0, 'q' },  /* magic */ { 7, 2 },		 /* version */
+		{ 15, 104 }, /* backing file */ { 19, 4 },	 /* its name's length */
+		{ 23, 12 },  /* clusters */ { 24, 1 },		 /* size */
+		{ 35, 1 },   /* encryption */ { 39, 1 },	 /* too small an L1 table */
+		{ 40, 1 },   /* L1 beyond the file */ { 47, 1 }, /* not on a cluster */
+		{ 48, 1 },   /* refcounts beyond */ { 57, 1 },	 /* too many of them */
+		{ 63, 1 },   /* snapshots */ { 79, 4 },		 /* external data file */
+		{ 99, 6 },					 /* refcount width */
+	};
+	_cleanup_fd_ int fd = memfd_create("q", 0);
+
+	assert_int_equal(qcow2_init(fd, 1 << 30), 0);
+	assert_int_equal(qcow2_check(fd, 1 << 30), 0);
+	assert_int_equal(qcow2_check(fd, 1 << 20), -EBADMSG);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(check_changed(bad[i].at, bad[i].value), -EBADMSG);
+	assert_int_equal(ftruncate(fd, 65536), 0); /* shorter than its tables */
+	assert_int_equal(qcow2_check(fd, 1 << 30), -EBADMSG);
+	assert_int_equal(ftruncate(fd, 50), 0);
+	assert_int_equal(qcow2_check(fd, 1 << 30), -EBADMSG);
+	assert_int_equal(qcow2_check(-1, 1 << 30), -EBADF);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_qemu_agrees),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_check),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
