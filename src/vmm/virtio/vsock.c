@@ -188,6 +188,12 @@ static void take_packets(struct vsock *vs)
 	virtio_irq_queue(&vs->dev, VSOCK_TX);
 }
 
+static void unpop_events(struct vsock *vs, uint32_t n)
+{
+	while (n-- > 0)
+		vq_unpop(&vs->dev.vq[VSOCK_EVENT]);
+}
+
 /* pop_events() - take what the event queue has; how many chains, the first of them in @ret, its spans in vs->chains */
 static uint32_t pop_events(struct vsock *vs, struct vq_chain *ret)
 {
@@ -200,15 +206,11 @@ static uint32_t pop_events(struct vsock *vs, struct vq_chain *ret)
 	/* To the end: only a queue that was found empty makes the driver kick for its next buffer. */
 	while ((r = vq_pop(q, n ? rest : vs->chains, VQ_CHAIN_MAX, n ? &other : ret)) > 0)
 		n++;
-	if (r < 0)
-		virtio_fail(&vs->dev);
-	return r < 0 ? 0 : n;
-}
-
-static void unpop_events(struct vsock *vs, uint32_t n)
-{
-	while (n-- > 0)
-		vq_unpop(&vs->dev.vq[VSOCK_EVENT]);
+	if (r == 0)
+		return n;
+	unpop_events(vs, n);
+	virtio_fail(&vs->dev);
+	return 0;
 }
 
 static void send_reset(struct vsock *vs)

@@ -100,7 +100,7 @@ int regs_setup(struct vcpu *v, const struct regs_entry *entry, struct vial_err *
 {
 	const struct kvm *k = &v->vm->kvm;
 	struct kvm_regs regs = { .rip = entry->ip, .rflags = 2, .rsp = LAYOUT_STACK };
-	struct kvm_sregs s;
+	struct kvm_sregs s = { 0 };
 	int r = kvm_call(k, v->fd, KVM_GET_SREGS, &s);
 
 	if (r < 0)
