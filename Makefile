@@ -8,7 +8,7 @@ VERSION = $(shell sed -n "s/^  version: '\(.*\)',/\1/p" meson.build)
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := build
-.PHONY: help demo build build-asan guest test lint fuzz bench format install dist clean
+.PHONY: help demo build build-asan guest kernel test test-kvm soak lint fuzz bench format install dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -26,11 +26,26 @@ build-asan: $(ASAN)/build.ninja
 
 guest: build ## fetch and unpack the guest kernel into build/guest
 	@tools/fetch-kernel $(BUILD)/guest
+	@tools/make-kernel --cached $(BUILD)/guest
+
+kernel: build ## build the small guest kernel (minutes, once) into build/guest; it is preferred from then on
+	@tools/install-deps demo kernel
+	@JOBS=$(JOBS) tools/make-kernel $(BUILD)/guest
 
 test: ## all tests: unit (plain, ASan+UBSan), fuzz corpora, integration on each engine
 	@tools/install-deps demo test
 	@$(MAKE) --no-print-directory guest build-asan
 	@tools/test-all --build $(BUILD) --asan $(ASAN)
+
+test-kvm: ## the integration suite on the kvm engine, inside an emulated machine with /dev/kvm: its fast part
+	@tools/install-deps demo test
+	@$(MAKE) --no-print-directory guest
+	@tests/nested/test-kvm --build $(BUILD)
+
+soak: ## all of the integration suite on the kvm engine there
+	@tools/install-deps demo test
+	@$(MAKE) --no-print-directory guest
+	@tests/nested/test-kvm --build $(BUILD) --full --limit 14400
 
 lint: ## compilers, format, layers, sizes, headers, libraries, shellcheck, cppcheck, clang-tidy
 	@tools/install-deps demo test lint

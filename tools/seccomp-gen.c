@@ -13,7 +13,8 @@
  * allowed whatever its arguments; with a rule, only with the arguments that rule describes (several rules
  * of one call add up).
  *
- * Sets:	a profile's name (monitor, qemu, unpack, unpack_dir); "all" belongs to every profile;
+ * Sets:	a profile's name (monitor, qemu, unpack, unpack_dir, vmm, vmm_io, vmm_vcpu); "all" belongs to every
+ *		profile but those of single threads (vmm_io, vmm_vcpu);
  *		"start" to the variants loaded before execve (what ld.so needs), "lock" to those of our own
  *		programs, which call jail_self() in main();
  *		"<profile>/notify" is asked of the supervisor in the notify variant, allowed in the others;
@@ -40,6 +41,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -76,6 +78,8 @@ static const struct rule rules[] = {
 	{ "self", 0, LOW32, FILTER_PID },
 	{ "zero", 0, LOW32, 0 },
 	{ "noexec", 2, PROT_EXEC, 0 },
+	/* socketpair: a datagram socket could send to any that has a name */
+	{ "stream", 1, LOW32, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC },
 	{ "thread", 0, CLONE_THREAD | NS_FLAGS, CLONE_THREAD },
 	{ "rdonly1", 1, WRITE_FLAGS, 0 },
 	{ "rdonly2", 2, WRITE_FLAGS, 0 },
@@ -114,6 +118,10 @@ static const struct rule rules[] = {
 	{ "tty", 1, LOW32, 0x5421 },
 	/* ioctl: all of /dev/kvm and its descriptors */
 	{ "kvm", 1, 0xff00, 0xae00 },
+	/* ioctl: what a vCPU thread needs of them: KVM_RUN, KVM_SIGNAL_MSI, KVM_IRQ_LINE */
+	{ "vcpu", 1, LOW32, 0xae80 },
+	{ "vcpu", 1, LOW32, 0x4020aea5 },
+	{ "vcpu", 1, LOW32, 0x4008ae61 },
 	/* ioctl: a seccomp listener's */
 	{ "notif", 1, 0xff00, 0x2100 },
 	/* ioctl: BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKROGET, BLKDISCARD, BLKZEROOUT, FS_IOC_FIEMAP */
@@ -126,7 +134,11 @@ static const struct rule rules[] = {
 	{ "blk", 1, LOW32, 0xc020660b },
 };
 
-static const char *const profiles[] = { "monitor", "qemu", "unpack", "unpack_dir" };
+static const char *const profiles[] = {
+	"monitor", "qemu", "unpack", "unpack_dir", "vmm", "vmm_io", "vmm_vcpu"
+};
+/* of threads whose process is locked in already: nothing of "all" */
+static const char *const bare[] = { "vmm_io", "vmm_vcpu" };
 enum variant { SELF, SPAWN, NOTIFY, N_VARIANTS };
 static const char *const variants[] = { "self", "spawn", "notify" };
 
@@ -293,6 +305,14 @@ static void add_tag(scmp_filter_ctx ctx, const struct tag *t, uint32_t action)
 	}
 }
 
+static bool is_bare(const char *profile)
+{
+	for (size_t i = 0; i < sizeof(bare) / sizeof(bare[0]); i++)
+		if (!strcmp(bare[i], profile))
+			return true;
+	return false;
+}
+
 /* action_of() - what @profile's @v does for calls of @set; false: the set is not part of it */
 static bool action_of(const char *set, const char *profile, enum variant v, uint32_t *ret)
 {
@@ -300,8 +320,10 @@ static bool action_of(const char *set, const char *profile, enum variant v, uint
 
 	snprintf(notify, sizeof(notify), "%s/notify", profile);
 	*ret = SCMP_ACT_ALLOW;
-	if (!strcmp(set, "all") || !strcmp(set, profile))
+	if (!strcmp(set, profile))
 		return true;
+	if (!strcmp(set, "all"))
+		return !is_bare(profile);
 	if (!strcmp(set, "start"))
 		return v != SELF;
 	if (!strcmp(set, "lock"))

@@ -22,10 +22,10 @@
 #endif
 
 static const char *const wanted[] = {
-	"virtio_pci", "virtio_mmio", "virtio_console", "vmw_vsock_virtio_transport",
-	"virtio_rng", "virtio_blk",  "crc32c_intel",   "libcrc32c",
-	"erofs",      "ext4",	     "overlay",	       "fuse",
-	"virtio_net",
+	"virtio_pci", "virtio_mmio",	"virtio_console", "vmw_vsock_virtio_transport",
+	"virtio_rng", "virtio_blk",	"crc32c_intel",	  "libcrc32c",
+	"erofs",      "ext4",		"overlay",	  "fuse",
+	"virtio_net", "virtio_balloon",
 };
 
 static bool same_name(const char *p, size_t n, const char *name)

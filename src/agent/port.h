@@ -30,7 +30,13 @@ int transport_open(struct loop *l, const struct chan_events *events, void *owner
 /* port_open() - link layer over the virtio-serial port at @path (or any such byte pipe); 0 or -errno */
 int port_open(struct loop *l, const char *path, const struct chan_events *events, void *owner,
 	      struct transport **ret);
-/* vsock_open() - listen on AF_VSOCK port AGENT_PORT; 0, -ENODEV without a vsock device, or -errno */
+/**
+ * vsock_open() - listen on AF_VSOCK port AGENT_PORT and tell the host so
+ * Return: 0, -ENODEV without a vsock device, or -errno.
+ */
 int vsock_open(struct loop *l, const struct chan_events *events, void *owner, struct transport **ret);
+/* vsock_serve() - the same on any listening stream socket @fd, which it takes when it succeeds; 0 or -errno */
+int vsock_serve(struct loop *l, int fd, const struct chan_events *events, void *owner,
+		struct transport **ret);
 
 #endif

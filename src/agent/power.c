@@ -131,6 +131,8 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 		p->events = NULL;
 	p->done = done;
 	p->user = user;
+	p->by = user;
+	p->quiet = true;
 	p->settled_ns = clock_mono_ns() + (p->frozen ? 0 : SETTLE_MS * NS_PER_MS);
 	p->deadline_ns = clock_mono_ns() + QUIESCE_MAX_MS * NS_PER_MS;
 	loop_timer_set(p->timer, p->settled_ns);
@@ -143,6 +145,8 @@ static void nobody(void *user _unused_, const struct vial_err *err _unused_)
 
 void power_forget(struct agent *a, const void *user)
 {
+	if (a->power.by == user)
+		a->power.by = NULL;
 	if (a->power.done && a->power.user == user)
 		a->power.done = nobody;
 }
@@ -158,7 +162,7 @@ int power_thaw(struct agent *a, struct vial_err *err)
 		err_set(&gone, VIAL_E_STATE, "thawed meanwhile");
 		finish(&a->power, &gone);
 	}
-	a->power.frozen = false;
+	a->power.frozen = a->power.quiet = false;
 	cmds_hold(a->cmds, false);
 	return 0;
 }

@@ -17,6 +17,8 @@ typedef void power_done_fn(void *user, const struct vial_err *err);
 /**
  * struct power - one request at a time
  * @frozen:	commands are frozen, or are being frozen, until power_thaw()
+ * @quiet:	from power_quiesce() to power_thaw()
+ * @by:		whose quiesce it was, while that lives
  */
 struct power {
 	struct loop_src *events; /* of the commands' control group */
@@ -25,7 +27,8 @@ struct power {
 	power_done_fn *done; /* a quiesce is under way */
 	void *user;
 	uint64_t settled_ns, deadline_ns;
-	bool frozen;
+	bool frozen, quiet;
+	const void *by;
 };
 
 int power_init(struct agent *a); /* 0 or -errno */

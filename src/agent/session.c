@@ -8,6 +8,13 @@
  *	                   |
  *	                   +-----Exec--> EXEC (one command) --Exited or Failed--> OVER
  *
+ * Over vsock an Exec may overtake the Setup or Thaw that was sent before it on another connection: one that comes while no command
+ * can be run is parked until one can, and with it whatever follows on its connection.
+ *
+ * A connection that is lost between a quiesce and its thaw may have been dropped by the host, or be one that a restored machine
+ * only remembers. The thaw tells: from who has asked for the quiesce, the host was there all the time.
+ * Until then the session is LOST.
+ *
  * The host may be wrong, never trusted to be right: a message that its state does not allow, data beyond credit,
  * a malformed frame or too long a one abort that connection and with it its command; the others go on.
  *
@@ -33,7 +40,7 @@
 
 #define QUEUE_HIGH KIB(128)
 
-enum state { S_HELLO, S_READY, S_CONTROL, S_EXEC, S_OVER, S_DEAD };
+enum state { S_HELLO, S_READY, S_CONTROL, S_EXEC, S_OVER, S_LOST, S_DEAD };
 
 struct session {
 	struct agent *agent;
@@ -43,6 +50,7 @@ struct session {
 	bool waiting; /* for a quiesce */
 	struct frame_in in;
 	struct slice frame; /* the message being taken */
+	struct buf parked;  /* an Exec that waits until commands can be run */
 	struct cmd *cmd;
 };
 
@@ -57,11 +65,11 @@ static void session_kill(struct session *s)
 static bool session_send(struct session *s, const struct agent_guest_msg *m)
 {
 	_cleanup_buf_ struct buf out = { 0 };
-	int r = s->chan && s->state != S_DEAD ? agent_guest_msg_put(&out, m) : -EPIPE;
+	int r = s->chan && s->state < S_LOST ? agent_guest_msg_put(&out, m) : -EPIPE;
 
 	if (r == 0)
 		r = chan_send(s->chan, out.data, out.len);
-	if (r < 0 && s->state != S_DEAD) {
+	if (r < 0 && s->state < S_LOST) {
 		log_warn("a reply could not be sent: %s", strerror(-r));
 		session_kill(s);
 	}
@@ -104,6 +112,23 @@ static void answer(struct session *s, const struct vial_err *err, enum agent_fai
 
 /* ---- control requests ---- */
 
+static void unpark(struct agent *a);
+
+/* What became of connections in a quiesce is known now: their commands run on in a restored machine, or are over. */
+static void settle_lost(struct agent *a, bool restored)
+{
+	for (struct session *s = a->sessions; s; s = s->next) {
+		if (s->state != S_LOST)
+			continue;
+		if (s->cmd && restored)
+			cmd_detach(s->cmd);
+		else if (s->cmd)
+			cmd_drop(s->cmd);
+		s->cmd = NULL;
+		session_kill(s);
+	}
+}
+
 static void do_refresh(struct session *s, const struct agent_host_msg *m)
 {
 	struct agent *a = s->agent;
@@ -128,6 +153,7 @@ static void do_setup(struct session *s, const struct agent_host_msg *m)
 		console_shell(a->loop, m->setup.console_shell);
 	}
 	answer(s, &err, AGENT_FAIL_ROOT);
+	unpark(a);
 }
 
 static void quiesce_done(void *user, const struct vial_err *err)
@@ -152,8 +178,10 @@ static void do_thaw(struct session *s, const struct agent_host_msg *m _unused_)
 {
 	struct vial_err err = VIAL_ERR_INIT;
 
+	settle_lost(s->agent, s->agent->power.by != s);
 	(void)power_thaw(s->agent, &err);
 	answer(s, &err, AGENT_FAIL_OTHER);
+	unpark(s->agent);
 }
 
 static void do_power_off(struct session *s, const struct agent_host_msg *m _unused_)
@@ -214,12 +242,6 @@ static void do_exec(struct session *s, struct agent_host_msg *m)
 	int r, err_no;
 
 	s->in.max = FRAME_MAX;
-	if (!s->agent->root.ready) {
-		send_failed(s, AGENT_FAIL_BAD_REQUEST, 0, "no root file system yet");
-		s->state = S_OVER;
-		chan_shut(s->chan);
-		return;
-	}
 	s->state = S_EXEC;
 	r = cmd_start(s->agent->cmds, &m->exec, s->frame, &exec_events, s, &s->cmd, &err_no);
 	if (r < 0)
@@ -249,6 +271,18 @@ static int exec_message(struct session *s, const struct agent_host_msg *m)
 }
 
 /* ---- dispatch ---- */
+
+static bool can_run(const struct agent *a)
+{
+	return a->root.ready && !a->power.quiet;
+}
+
+static int park(struct session *s)
+{
+	s->parked.limit = FRAME_MAX_EXEC;
+	buf_append(&s->parked, s->frame.p, s->frame.n);
+	return buf_ok(&s->parked) ? 0 : -ENOMEM;
+}
 
 static int take_hello(struct session *s, const struct agent_host_msg *m)
 {
@@ -300,11 +334,12 @@ static int take_message(struct session *s, struct agent_host_msg *m)
 	case S_HELLO:
 		return take_hello(s, m);
 	case S_READY:
-		if (m->type == AGENT_HOST_EXEC) {
-			do_exec(s, m);
-			return 0;
-		}
-		return take_control(s, m);
+		if (m->type != AGENT_HOST_EXEC)
+			return take_control(s, m);
+		if (!can_run(s->agent))
+			return park(s);
+		do_exec(s, m);
+		return 0;
 	case S_CONTROL:
 		return take_control(s, m);
 	case S_EXEC:
@@ -327,22 +362,49 @@ static int take_frame(struct session *s, const uint8_t *p, size_t n)
 	return r;
 }
 
-static void on_data(void *owner _unused_, struct chan *c, const uint8_t *p, size_t n)
+/* Takes the frames that are whole; @r: the result of what came before. */
+static void take_frames(struct session *s, int r)
 {
-	struct session *s = c->user;
 	const uint8_t *frame;
 	size_t len;
-	int r;
 
-	if (s->state == S_DEAD || s->state == S_OVER)
-		return;
-	r = frame_in_push(&s->in, p, n);
-	while (r >= 0 && s->state != S_DEAD && s->state != S_OVER &&
-	       (r = frame_in_next(&s->in, &frame, &len)) > 0)
+	while (r >= 0 && s->state < S_OVER && !s->parked.len && (r = frame_in_next(&s->in, &frame, &len)) > 0)
 		r = take_frame(s, frame, len);
+	if (r >= 0 && s->parked.len && s->in.buf.len > FRAME_MAX)
+		r = -ENOBUFS; /* there is nothing that a host could say about it at such length */
 	if (r < 0 && s->state != S_DEAD) {
 		log_warn("connection ended: %s", strerror(-r));
 		session_kill(s);
+	}
+}
+
+static void on_data(void *owner _unused_, struct chan *c, const uint8_t *p, size_t n)
+{
+	struct session *s = c->user;
+
+	if (s->state < S_OVER)
+		take_frames(s, frame_in_push(&s->in, p, n));
+}
+
+/* In the order in which they came. */
+static struct session *first_parked(struct agent *a)
+{
+	struct session *first = NULL;
+
+	for (struct session *s = a->sessions; s; s = s->next)
+		if (s->parked.len && s->state < S_OVER)
+			first = s;
+	return first;
+}
+
+static void unpark(struct agent *a)
+{
+	struct session *s;
+
+	while (can_run(a) && (s = first_parked(a))) {
+		_cleanup_buf_ struct buf frame = s->parked;
+		s->parked = (struct buf){ 0 };
+		take_frames(s, take_frame(s, (const uint8_t *)frame.data, frame.len));
 	}
 }
 
@@ -357,6 +419,7 @@ static void session_free(struct session *s)
 	*at = s->next;
 	power_forget(s->agent, s);
 	frame_in_done(&s->in);
+	buf_done(&s->parked);
 	free(s);
 }
 
@@ -379,6 +442,12 @@ static void on_shut(void *owner _unused_, struct chan *c)
 {
 	struct session *s = c->user;
 
+	if (s->state == S_EXEC && s->agent->power.quiet) {
+		s->state = S_LOST;
+		s->chan = NULL;
+		chan_close(c);
+		return;
+	}
 	if (s->state == S_EXEC) {
 		session_kill(s);
 		return;
@@ -396,6 +465,10 @@ static void on_gone(void *owner _unused_, struct chan *c, bool reset)
 	struct session *s = c->user;
 
 	s->chan = NULL;
+	if (s->state == S_EXEC && s->agent->power.quiet && !reset) {
+		s->state = S_LOST;
+		return;
+	}
 	if (s->cmd && reset)
 		cmd_detach(s->cmd);
 	else if (s->cmd)

@@ -3,6 +3,9 @@
  * vsock of the kvm engine: the host connects to AGENT_PORT, each connection is a channel of its own. Only the
  * host (CID 2) is served: guest programs can reach the port too, over loopback.
  *
+ * A host that has booted this machine does not know when it may connect. It is told by a connection to its own port
+ * AGENT_PORT, which is dropped at once. A restored machine listens already.
+ *
  * Limits: VSOCK_CONNS_MAX channels; a channel's queue is bounded by LINK_QUEUE_MAX as the link's is. A closed
  * channel lives on until its queue has left.
  */
@@ -215,16 +218,22 @@ static void add_vchan(struct vsock *vs, int fd)
 static void on_accept(struct loop_src *src _unused_, uint32_t events _unused_, void *data)
 {
 	struct vsock *vs = data;
-	struct sockaddr_vm peer = { 0 };
-	socklen_t len = sizeof(peer);
-	int fd = accept4(vs->fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
-		return;
-	if (peer.svm_cid == VMADDR_CID_HOST)
-		add_vchan(vs, fd);
-	else
-		close(fd);
+	for (int i = 0; i < VSOCK_BACKLOG; i++) {
+		union {
+			struct sockaddr any;
+			struct sockaddr_vm vm;
+			struct sockaddr_storage room;
+		} peer = { .any.sa_family = AF_UNSPEC };
+		socklen_t len = sizeof(peer);
+		int fd = accept4(vs->fd, &peer.any, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0)
+			return;
+		if (peer.any.sa_family != AF_VSOCK || peer.vm.svm_cid == VMADDR_CID_HOST)
+			add_vchan(vs, fd);
+		else
+			close(fd);
+	}
 }
 
 static bool vsock_idle(struct transport *t)
@@ -274,17 +283,38 @@ static int listen_fd(void)
 	return take_fd(fd);
 }
 
+/* Refused or not, the host has heard. */
+static void announce(void)
+{
+	struct sockaddr_vm host = { .svm_family = AF_VSOCK,
+				    .svm_cid = VMADDR_CID_HOST,
+				    .svm_port = AGENT_PORT };
+	_cleanup_fd_ int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd >= 0)
+		(void)connect(fd, (struct sockaddr *)&host, sizeof(host));
+}
+
 int vsock_open(struct loop *l, const struct chan_events *events, void *owner, struct transport **ret)
 {
-	_cleanup_free_ struct vsock *vs = NULL;
-	int r;
-
 	if (!have_device())
 		return -ENODEV;
 	_cleanup_fd_ int fd = listen_fd();
 	if (fd < 0)
 		return fd;
-	vs = calloc(1, sizeof(*vs));
+	int r = vsock_serve(l, fd, events, owner, ret);
+	if (r < 0)
+		return r;
+	(void)take_fd(fd);
+	announce();
+	return 0;
+}
+
+int vsock_serve(struct loop *l, int fd, const struct chan_events *events, void *owner, struct transport **ret)
+{
+	_cleanup_free_ struct vsock *vs = calloc(1, sizeof(*vs));
+	int r;
+
 	if (!vs)
 		return -ENOMEM;
 	*vs = (struct vsock){ .transport = { vsock_idle, vsock_flush, fd },
@@ -295,7 +325,6 @@ int vsock_open(struct loop *l, const struct chan_events *events, void *owner, st
 	r = loop_add_fd(l, fd, EPOLLIN, on_accept, vs, &vs->src);
 	if (r < 0)
 		return r;
-	(void)take_fd(fd);
 	*ret = &take_ptr(vs)->transport;
 	return 0;
 }

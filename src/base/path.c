@@ -48,7 +48,9 @@ static int empty_dir(int fd, dev_t dev)
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
 		int r = 0;
-		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev != dev)
+		/* Only directories can be entered, and only theirs tells: overlayfs gives files another device. */
+		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+		    st.st_dev != dev)
 			r = -EXDEV;
 		else
 			r = path_rm_rf_at(dirfd(d), e->d_name);

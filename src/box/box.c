@@ -259,19 +259,27 @@ static int describe(struct vial_box *b, const struct machine *m)
 	d->cpus = m->cpus;
 	d->memory_max = m->memory;
 	d->log_level = (uint32_t)b->home->log_level;
-	d->qemu = strdup(m->t.host->qemu);
-	d->accel = strdup(m->t.host->accel);
-	d->machine = strdup(m->t.host->machine);
 	d->cmdline = strdup(m->t.cmdline ? m->t.cmdline : "");
 	d->fstype = strdup(b->image.fstype);
 	d->hostname = strdup(hostname ? hostname : short_id);
 	if (b->spec->console)
 		d->console_shell = strdup("/bin/sh");
-	if (!d->qemu || !d->accel || !d->machine || !d->cmdline || !d->fstype || !d->hostname)
+	if (!d->cmdline || !d->fstype || !d->hostname)
 		return -ENOMEM;
+	int r = launcher_add_host(&b->launcher, m->t.host);
+	if (r < 0)
+		return r;
 	if (getrandom(d->next_key, LINK_KEY_SIZE, 0) != LINK_KEY_SIZE)
 		return -EIO;
 	return b->home->log_fd >= 0 ? launcher_add(&b->launcher, LAUNCH_FD_LOG, b->home->log_fd) : 0;
+}
+
+/* QEMU must be told of a kernel even where none is booted. */
+static int add_stub(struct vial_box *b, const struct machine *m)
+{
+	if (m->t.host->engine != LAUNCH_QEMU)
+		return 0;
+	return launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, template_kernel_stub());
 }
 
 static int add_restore(struct vial_box *b, struct machine *m, const char *monitor, uid_t uid,
@@ -296,7 +304,7 @@ static int add_restore(struct vial_box *b, struct machine *m, const char *monito
 	r = launcher_add_own(&b->launcher, LAUNCH_FD_MEM, take_fd(t.mem_fd));
 	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_STATE, take_fd(t.state_fd));
 	b->mids[b->n_mids++] = take_fd(t.upper_fd);
-	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, template_kernel_stub());
+	r = r ?: add_stub(b, m);
 	template_done(&t);
 	return r < 0 ? err_sys(err, r, "start from the template") : 0;
 }
@@ -324,16 +332,23 @@ static int add_saved(struct vial_box *b, struct machine *m, struct vial_err *err
 	s->n_mids = 0;
 	r = launcher_add_own(&b->launcher, LAUNCH_FD_MEM, take_fd(s->mem_fd));
 	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_STATE, take_fd(s->state_fd));
-	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, template_kernel_stub());
+	r = r ?: add_stub(b, m);
 	return r < 0 ? err_sys(err, r, "start from a saved machine") : 0;
+}
+
+/* vial-vmm makes its own, which it can give back page by page. */
+static int cold_memory(uint64_t bytes)
+{
+	_cleanup_fd_ int fd = memfd_create("vial-memory", MFD_CLOEXEC);
+
+	return fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ? -errno : take_fd(fd);
 }
 
 /* With a console the guest is booted before the user's eyes. */
 static int add_cold(struct vial_box *b, const struct machine *m, struct vial_err *err)
 {
 	struct launcher *l = &b->launcher;
-	int mem = memfd_create("vial-memory", MFD_CLOEXEC), sv[2];
-	int r = mem < 0 || ftruncate(mem, (off_t)m->t.memory) < 0 ? -errno : 0;
+	int sv[2], r = 0;
 
 	l->launch.mode = LAUNCH_COLD;
 	if (r == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
@@ -342,10 +357,10 @@ static int add_cold(struct vial_box *b, const struct machine *m, struct vial_err
 		b->console_fd = sv[0];
 		r = launcher_add_own(l, LAUNCH_FD_CONSOLE, sv[1]);
 	}
-	r = r ?: launcher_add_own(l, LAUNCH_FD_MEM, take_fd(mem));
+	if (m->t.host->engine == LAUNCH_QEMU)
+		r = r ?: launcher_add_own(l, LAUNCH_FD_MEM, cold_memory(m->t.memory));
 	r = r ?: launcher_add(l, LAUNCH_FD_KERNEL, m->t.kernel_fd);
 	r = r ?: launcher_add_own(l, LAUNCH_FD_INITRD, template_initrd(&m->t));
-	fd_close(&mem);
 	return r < 0 ? err_sys(err, r, "boot with a console") : 0;
 }
 

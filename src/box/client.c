@@ -30,7 +30,7 @@ static void client_free(struct client *c)
 	struct monitor *m = c->m;
 
 	if (c->conn)
-		link_abort(m->link, c->conn);
+		transport_abort(m->transport, c->conn);
 	if (c->prev)
 		c->prev->next = c->next;
 	else
@@ -86,7 +86,7 @@ static bool client_error(struct client *c, int code, int sys_errno, const char *
 	client_put(c, &m);
 	c->ending = true;
 	if (c->conn)
-		link_abort(c->m->link, c->conn);
+		transport_abort(c->m->transport, c->conn);
 	c->conn = 0;
 	return client_flush(c);
 }
@@ -110,7 +110,7 @@ static bool to_agent(struct client *c, const struct agent_host_msg *msg)
 	int r = agent_host_msg_put(&frame, msg);
 
 	if (r == 0)
-		r = link_send(c->m->link, c->conn, frame.data, frame.len);
+		r = transport_send(c->m->transport, c->conn, frame.data, frame.len);
 	if (r == -E2BIG || r == -EFBIG)
 		return client_error_str(c, VIAL_E_CMD_TOO_LONG, "argument list too long (16 MiB at most)");
 	if (r == -EPIPE)
@@ -130,7 +130,7 @@ static bool start_command(struct client *c, struct slice body)
 	if (r < 0)
 		return client_error_str(c, r == -E2BIG ? VIAL_E_CMD_TOO_LONG : VIAL_E_PROTOCOL,
 					r == -E2BIG ? "argument list too long" : "malformed exec request");
-	r = link_open(c->m->link, false, &c->conn);
+	r = transport_open(c->m->transport, false, &c->conn);
 	if (r < 0) {
 		agent_host_msg_done(&msg);
 		return client_error_str(c, VIAL_E_LIMIT, "too many commands in this box at once");
@@ -144,10 +144,8 @@ static bool start_command(struct client *c, struct slice body)
 	return alive;
 }
 
-static bool client_process(struct client *c);
-
-/* Takes the request out of its place, so that what came behind it is dealt with, too. False if the client was freed. */
-static bool start_kept(struct client *c)
+/* The same for a request that came while the box was held. */
+static bool start_waiting(struct client *c)
 {
 	_cleanup_buf_ struct buf request = c->request;
 
@@ -155,26 +153,22 @@ static bool start_kept(struct client *c)
 	return start_command(c, (struct slice){ (uint8_t *)request.data, request.len });
 }
 
+static bool client_process(struct client *c);
+
 void clients_start_pending(struct monitor *m)
 {
 	struct client *c = m->clients, *prev;
 
+	if (m->held)
+		return;
 	/* The list has the newest first; commands start in the order in which their clients came. */
 	while (c && c->next)
 		c = c->next;
 	for (; c; c = prev) {
 		prev = c->prev;
-		if (c->request.len && !c->ending && start_kept(c))
+		if (c->request.len && !c->ending && start_waiting(c))
 			(void)client_process(c);
 	}
-}
-
-/* While the box is held no command is started: this one waits for clients_start_pending(). */
-static bool keep_request(struct client *c, struct slice body)
-{
-	c->request.limit = FRAME_MAX_EXEC;
-	buf_append(&c->request, body.p, body.n);
-	return buf_ok(&c->request) ? true : client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
 }
 
 void clients_fail_all(struct monitor *m)
@@ -203,7 +197,11 @@ static bool on_exec(struct client *c, struct slice body)
 	if (c->m->state >= MON_ENDING)
 		return client_error_str(c, c->m->why_code ? c->m->why_code : VIAL_E_STATE,
 					c->m->why[0] ? c->m->why : "the box is stopping");
-	return c->m->held ? keep_request(c, body) : start_command(c, body);
+	if (!c->m->held)
+		return start_command(c, body);
+	c->request.limit = FRAME_MAX_EXEC;
+	buf_append(&c->request, body.p, body.n);
+	return buf_ok(&c->request) ? true : client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
 }
 
 static bool on_credit(struct client *c, const struct agent_credit *credit)
@@ -284,7 +282,7 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 	}
 }
 
-/* Does what the client said so far. While its command is kept, so is all it says about it. */
+/* Does what the client said so far. While its command waits (control.c), so does all it says about it. */
 static bool client_process(struct client *c)
 {
 	const uint8_t *p;
@@ -292,7 +290,7 @@ static bool client_process(struct client *c)
 	size_t n;
 	int r = 0;
 
-	while (r == 0 && !c->ending && c->request.len == 0) {
+	while (r == 0 && !c->ending && !c->request.len) {
 		r = frame_in_next(&c->in, &p, &n);
 		if (r == 0)
 			return true;

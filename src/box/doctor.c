@@ -16,6 +16,8 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "box/info.h"
+#include "box/kernel.h"
+#include "engine/host.h"
 #include "engine/template.h"
 
 #define ROOM_WANTED (2ULL << 30) /* templates and images */
@@ -26,34 +28,47 @@ struct finding {
 	const char *remedy;
 };
 
-static void check_kvm(struct vial *v, struct finding *f)
+static void check_engine(struct vial *v, struct finding *f)
 {
 	struct vial_err err = VIAL_ERR_INIT;
 
 	if (home_host(v, &err) < 0) {
-		kvm_usable(f->found, sizeof(f->found));
-		f->result = f->found[0] ? VIAL_CHECK_WARN : VIAL_CHECK_OK;
-	} else if (v->host.kvm_why[0]) {
-		snprintf(f->found, sizeof(f->found), "not usable: %s", v->host.kvm_why);
-		f->result = VIAL_CHECK_WARN;
+		f->result = VIAL_CHECK_FAIL;
+		snprintf(f->found, sizeof(f->found), "%.290s", err.msg);
+		f->remedy = "choose another engine (--engine, VIAL_ENGINE), or see the checks below";
+	} else if (v->host.engine == LAUNCH_KVM) {
+		snprintf(f->found, sizeof(f->found), "kvm");
 	} else {
-		snprintf(f->found, sizeof(f->found), "usable");
+		snprintf(f->found, sizeof(f->found), "qemu, %s", home_engine_why(v));
 	}
-	if (f->result)
-		f->remedy = "boxes run by software emulation: slower, and no security boundary by QEMU's own "
-			    "policy";
 }
 
-static void check_qemu(struct vial *v, struct finding *f)
+static void check_kvm(struct vial *v, struct finding *f)
 {
-	struct vial_err err = VIAL_ERR_INIT;
+	char why[ENGINE_WHY_MAX];
 
-	if (home_host(v, &err) == 0) {
-		snprintf(f->found, sizeof(f->found), "%.150s, version %s, accelerator %s", v->host.qemu,
-			 v->host.version, v->host.accel);
+	if (host_kvm(v->cache_fd, ENGINE_KVM_NODE, why)) {
+		snprintf(f->found, sizeof(f->found), "usable");
 		return;
 	}
-	f->result = VIAL_CHECK_FAIL;
+	snprintf(f->found, sizeof(f->found), "not usable: %.280s", why);
+	f->result = VIAL_CHECK_WARN;
+	f->remedy = "boxes run by software emulation: slower, and no security boundary by QEMU's own "
+		    "policy";
+}
+
+/* Where the kvm engine runs the boxes, QEMU may be missing. */
+static void check_qemu(struct vial *v, struct finding *f)
+{
+	_cleanup_(engine_host_done) struct engine_host h = { 0 };
+	struct vial_err err = VIAL_ERR_INIT;
+
+	if (engine_host_probe(v->cache_fd, "qemu", "", &h, &err) == 0) {
+		snprintf(f->found, sizeof(f->found), "%.150s, version %s, accelerator %s", h.program,
+			 h.version, h.accel);
+		return;
+	}
+	f->result = v->host_known ? VIAL_CHECK_WARN : VIAL_CHECK_FAIL;
 	snprintf(f->found, sizeof(f->found), "%.290s", err.msg);
 	f->remedy = "apt install qemu-system-x86";
 }
@@ -61,12 +76,15 @@ static void check_qemu(struct vial *v, struct finding *f)
 static void check_kernel(struct vial *v, struct finding *f)
 {
 	struct vial_err err = VIAL_ERR_INIT;
-	_cleanup_free_ char *path = NULL;
-	_cleanup_fd_ int fd =
-		v->kernel ? open(v->kernel, O_RDONLY | O_CLOEXEC) : home_asset(v, "vmlinuz", &path, &err);
-	const char *name = v->kernel ? v->kernel : path ? path : "vmlinuz";
+	_cleanup_(kernel_done) struct kernel k = KERNEL_INIT;
 
-	if (fd >= 0 && kernel_check(fd, name, &err) == 0) {
+	if (v->kernel)
+		k.fd = open(v->kernel, O_RDONLY | O_CLOEXEC);
+	else
+		(void)kernel_installed(v, &k, &err);
+	const char *name = v->kernel ? v->kernel : k.path ? k.path : "vmlinuz";
+
+	if (k.fd >= 0 && kernel_check(k.fd, name, &err) == 0) {
 		snprintf(f->found, sizeof(f->found), "%.290s", name);
 		return;
 	}
@@ -77,7 +95,13 @@ static void check_kernel(struct vial *v, struct finding *f)
 
 static void check_helpers(struct vial *v, struct finding *f)
 {
-	static const char *const names[] = { "vial-monitor", "vial-unpack" };
+	static const char *const names[] = {
+		"vial-monitor",
+		"vial-unpack",
+#ifdef __x86_64__
+		"vial-vmm",
+#endif
+	};
 	struct vial_err err = VIAL_ERR_INIT;
 
 	snprintf(f->found, sizeof(f->found), "%.290s", v->libexec);
@@ -162,10 +186,15 @@ int doctor(struct vial *v, void (*fn)(void *data, const struct vial_check *c), v
 		const char *name;
 		void (*check)(struct vial *v, struct finding *f);
 	} checks[] = {
-		{ "qemu", check_qemu },		{ "kvm", check_kvm },
-		{ "kernel", check_kernel },	{ "helpers", check_helpers },
-		{ "home", check_home },		{ "seccomp-notify", check_notify },
-		{ "landlock", check_landlock }, { "userns", check_userns },
+		{ "engine", check_engine },
+		{ "kvm", check_kvm },
+		{ "qemu", check_qemu },
+		{ "kernel", check_kernel },
+		{ "helpers", check_helpers },
+		{ "home", check_home },
+		{ "seccomp-notify", check_notify },
+		{ "landlock", check_landlock },
+		{ "userns", check_userns },
 	};
 	int worst = VIAL_CHECK_OK;
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The agent's side of the monitor: link, control connection, the steps from a running machine to
+ * The agent's side of the monitor: transport, control connection, the steps from a running machine to
  * a box that takes commands.
  *
  * Theory of operation
  *
- * Steps: RESET, control connection, hello, Refresh and Setup are queued in one go while the machine is being started
- * (the port takes them when the guest opens it), and commands right behind them: the agent handles all of it in
- * order, so no round trip is spent waiting, not even for the HELLO.
+ * Steps: control connection, hello, Refresh and Setup are queued in one go, and commands right behind them: the agent
+ * handles all of it in order, so no round trip is spent waiting. For a machine that is resumed that is while it
+ * is being started; for one that boots, when its agent is there.
  * Building a template: hello, Quiesce -> Done -> the engine saves. Preparing one with its root set up: identity,
  * Setup, Thaw, a first command to warm up, Quiesce -> Done -> the engine saves.
  * Who is trusted: the guest is hostile. An answer that was not asked for ends the box.
@@ -35,7 +35,7 @@ int guest_ask(struct monitor *m, const struct agent_host_msg *msg)
 			return -EBUSY;
 		m->asked[m->n_asked++] = msg->type;
 	}
-	return link_send(m->link, m->control, frame.data, frame.len);
+	return transport_send(m->transport, m->control, frame.data, frame.len);
 }
 
 void guest_fill_hello(struct agent_host_msg *msg)
@@ -96,7 +96,7 @@ static void warm_up(struct monitor *m)
 {
 	struct agent_host_msg hello = { .type = AGENT_HOST_HELLO }, msg = { .type = AGENT_HOST_EXEC };
 	_cleanup_buf_ struct buf out = { 0 };
-	int r = link_open(m->link, false, &m->warm);
+	int r = transport_open(m->transport, false, &m->warm);
 
 	guest_fill_hello(&hello);
 	r = r ?: strv_add(&msg.exec.argv, "/bin/sh");
@@ -107,7 +107,7 @@ static void warm_up(struct monitor *m)
 	msg.exec.timeout_ms = 10000;
 	r = r ?: agent_host_msg_put(&out, &hello);
 	r = r ?: agent_host_msg_put(&out, &msg);
-	r = r ?: link_send(m->link, m->warm, out.data, out.len);
+	r = r ?: transport_send(m->transport, m->warm, out.data, out.len);
 	agent_host_msg_done(&msg);
 	if (r < 0)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot warm the guest up: %s", strerror(-r));
@@ -122,25 +122,34 @@ static void quiesce(struct monitor *m)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
 }
 
-static void on_reset(void *owner)
-{
-	struct monitor *m = owner;
-
-	log_debug("agent is up");
-	m->state = MON_UP;
-}
-
 /* What every guest is asked first. */
 static int first_requests(struct monitor *m)
 {
 	struct agent_host_msg quiesce = { .type = AGENT_HOST_QUIESCE };
-	int r = link_open(m->link, true, &m->control);
+	int r = transport_open(m->transport, true, &m->control);
 
 	m->control_in.max = FRAME_MAX;
 	r = r ?: send_hello(m);
 	if (m->launch.mode == LAUNCH_BUILD)
 		return r ?: guest_ask(m, &quiesce);
 	return r ?: send_identity(m);
+}
+
+static void on_ready(void *owner)
+{
+	struct monitor *m = owner;
+
+	log_debug("agent is up");
+	m->state = MON_UP;
+	if (launch_incoming(&m->launch))
+		return;
+	int r = first_requests(m);
+	if (r < 0) {
+		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
+		return;
+	}
+	m->held = false;
+	clients_start_pending(m);
 }
 
 static void on_done(struct monitor *m)
@@ -241,31 +250,28 @@ static void on_shut(void *owner, uint32_t conn)
 {
 	struct monitor *m = owner;
 
-	link_shut(m->link, conn);
+	transport_shut(m->transport, conn);
 	on_gone(owner, conn);
 }
 
-static void on_opened(void *owner _unused_, uint32_t conn _unused_)
+static void on_broken(void *owner)
 {
-	/* Only hosts open connections; the link refuses others. */
+	monitor_fail(owner, VIAL_E_PROTOCOL, "the guest's agent broke the link protocol");
 }
 
-static const struct link_ops link_callbacks = { on_opened, on_data, on_shut, on_gone, on_reset };
+static const struct transport_events transport_callbacks = { on_ready, on_data, on_shut, on_gone, on_broken };
 
 int guest_init(struct monitor *m, struct vial_err *err)
 {
-	uint8_t epoch[LINK_EPOCH_SIZE];
-	int r = link_new(LINK_HOST, &link_callbacks, m, &m->link);
+	int r;
 
-	if (r == 0 && getrandom(epoch, sizeof(epoch), 0) != sizeof(epoch))
-		r = -EIO;
-	r = r ?: link_reset(m->link, m->launch.reset_key, m->launch.next_key, epoch);
-	if (m->launch.mode != LAUNCH_CONVERT) /* nobody runs there */
+	if (m->ops->connect)
+		r = transport_vsock_new(launch_incoming(&m->launch), &transport_callbacks, m, &m->transport);
+	else
+		r = transport_link_new(&m->launch, &transport_callbacks, m, &m->transport);
+	/* A boot takes seconds, by which the clock that the guest is told would be late. */
+	m->held = !launch_incoming(&m->launch);
+	if (!m->held && m->launch.mode != LAUNCH_CONVERT) /* where there is nobody to ask */
 		r = r ?: first_requests(m);
-	return r < 0 ? err_sys(err, r, "prepare the link to the guest") : 0;
-}
-
-int guest_feed(struct monitor *m, const void *p, size_t n)
-{
-	return link_feed(m->link, p, n);
+	return r < 0 ? err_sys(err, r, "prepare the way to the guest's agent") : 0;
 }

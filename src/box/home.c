@@ -243,10 +243,24 @@ void home_close(struct vial *v)
 
 int home_host(struct vial *v, struct vial_err *err)
 {
-	int r = v->host_known ? 0 : engine_host_probe(v->cache_fd, v->engine, &v->host, err);
+	_cleanup_free_ char *vmm = NULL;
 
-	v->host_known = v->host_known || r == 0;
+	if (v->host_known)
+		return 0;
+	if (asprintf(&vmm, "%s/vial-vmm", v->libexec) < 0)
+		return err_sys(err, -ENOMEM, "probe the host");
+	int r = engine_host_probe(v->cache_fd, v->engine, vmm, &v->host, err);
+	v->host_known = r == 0;
 	return r;
+}
+
+const char *home_engine_why(const struct vial *v)
+{
+	if (strcmp(v->engine, "auto") != 0)
+		return "asked for";
+	if (v->host.engine == LAUNCH_KVM)
+		return "KVM is usable";
+	return v->host.kvm_why[0] ? "KVM is not usable" : "vial-vmm is not installed";
 }
 
 int home_helper(const struct vial *v, const char *name, char **ret, struct vial_err *err)

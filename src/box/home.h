@@ -50,6 +50,8 @@ DEFINE_CLEANUP(struct vial, home_close)
 
 /* home_host() - probe the host once per handle */
 int home_host(struct vial *v, struct vial_err *err);
+/* home_engine_why() - after home_host(): why it is this engine, borrowed */
+const char *home_engine_why(const struct vial *v);
 
 /* home_helper() - path of a helper program, malloc'ed; VIAL_E_NOT_FOUND with a remedy if it is missing */
 int home_helper(const struct vial *v, const char *name, char **ret, struct vial_err *err);

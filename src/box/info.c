@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "box/kernel.h"
 #include "engine/layout.h"
 
 static void count_dir(int dir_fd, size_t *ret_n)
@@ -36,19 +37,25 @@ static json_t *engine_info(struct vial *v)
 
 	if (home_host(v, &err) < 0)
 		return json_pack("{s:b, s:s}", "usable", 0, "problem", err.msg);
-	return json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:s*}", "usable", 1, "name", "qemu", "program",
-			 v->host.qemu, "version", v->host.version, "machine", v->host.machine, "accelerator",
-			 v->host.accel, "kvm_problem", v->host.kvm_why[0] ? v->host.kvm_why : NULL);
+	return json_pack("{s:b, s:s, s:s, s:s, s:s*, s:s, s:s, s:s*}", "usable", 1, "name",
+			 v->host.engine == LAUNCH_KVM ? "kvm" : "qemu", "why", home_engine_why(v), "program",
+			 v->host.program, "version", v->host.version[0] ? v->host.version : NULL, "machine",
+			 v->host.machine, "accelerator", v->host.accel, "kvm_problem",
+			 v->host.kvm_why[0] ? v->host.kvm_why : NULL);
 }
 
 static json_t *kernel_info(struct vial *v)
 {
 	struct vial_err err = VIAL_ERR_INIT;
-	_cleanup_free_ char *path = NULL, *version = NULL;
-	_cleanup_fd_ int fd = home_asset(v, "kernel-version", &path, &err);
+	_cleanup_(kernel_done) struct kernel k = KERNEL_INIT;
+	_cleanup_free_ char *version = NULL;
 
 	if (v->kernel)
 		return json_pack("{s:s}", "path", v->kernel);
+	(void)home_host(v, NULL);
+	if (kernel_installed(v, &k, &err) < 0)
+		return json_pack("{s:s}", "problem", err.msg);
+	_cleanup_fd_ int fd = home_asset(v, k.version, NULL, &err);
 	if (fd < 0 || fd_read_all(fd, 256, &version, NULL) < 0)
 		return json_pack("{s:s}", "problem", err.msg);
 	version[strcspn(version, "\n")] = '\0';

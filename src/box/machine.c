@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "box/kernel.h"
 #include "engine/layout.h"
 
 static uint64_t class_of(uint64_t want, uint64_t smallest)
@@ -28,10 +29,15 @@ static int open_kernel(struct vial *v, const struct vial_spec *spec, const struc
 {
 	const char *path = spec->kernel ? spec->kernel : v->kernel ? v->kernel : image ? image->kernel : NULL;
 
+	m->modules = true;
 	if (!path) {
-		m->t.kernel_fd = home_asset(v, "vmlinuz", &m->kernel_path, err);
-		if (m->t.kernel_fd < 0)
-			return err ? err_prefix(err, "no guest kernel") : m->t.kernel_fd;
+		struct kernel k = KERNEL_INIT;
+		int r = kernel_installed(v, &k, err);
+		if (r < 0)
+			return err ? err_prefix(err, "no guest kernel") : r;
+		m->t.kernel_fd = k.fd;
+		m->kernel_path = k.path;
+		m->modules = k.modules;
 	} else {
 		m->kernel_path = strdup(path);
 		m->t.kernel_fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -64,8 +70,10 @@ static int open_initrd(struct vial *v, const struct vial_spec *spec, const struc
 		if (fd < 0 || !m->initrd_path)
 			return err_sys(err, -errno, "initrd '%s'", path);
 		r = add_initrd(m, fd, m->initrd_path);
-	} else {
+	} else if (m->modules) {
 		r = add_initrd(m, home_asset(v, "modules.cpio", NULL, err), "modules.cpio");
+	} else {
+		r = 0;
 	}
 	return r ?: add_initrd(m, home_asset(v, "agent.cpio", NULL, err), "agent.cpio");
 }
@@ -75,6 +83,7 @@ static int make_cmdline(const struct vial_spec *spec, struct machine *m)
 	_cleanup_buf_ struct buf line = { .limit = 2000 }; /* COMMAND_LINE_SIZE of x86 is 2048 */
 
 	buf_puts(&line, LAYOUT_CMDLINE);
+	buf_puts(&line, m->t.host->engine == LAUNCH_KVM ? LAYOUT_CMDLINE_VMM : LAYOUT_CMDLINE_QEMU);
 	buf_puts(&line, strcmp(m->t.host->accel, "tcg") == 0 ? LAYOUT_CMDLINE_TCG : LAYOUT_CMDLINE_KVM);
 	for (size_t i = 0; i < spec->boot_arg.n; i++)
 		buf_printf(&line, " %s", spec->boot_arg.v[i]);

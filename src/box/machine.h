@@ -10,6 +10,7 @@
 
 /**
  * struct machine - what template_open() wants, and what it points to
+ * @modules: the kernel is not known to have all built in: modules.cpio is in the initramfs
  * @cpus, @memory: the exact share, 0 where the class is meant whole
  */
 struct machine {
@@ -17,6 +18,7 @@ struct machine {
 	char *kernel_path;
 	char *initrd_path;
 	char *cmdline;
+	bool modules;
 	uint32_t cpus;
 	uint64_t memory;
 };

@@ -76,47 +76,13 @@ void monitor_ready(struct monitor *m)
 
 void monitor_flush_agent(struct monitor *m)
 {
-	const uint8_t *p;
-	size_t n;
-
 	/*
-	 * Nobody runs there who would read. QEMU would put it into the guest's buffers all the same, perhaps between
-	 * saving the device and the end, and a guest made of the two would miss what it is sent first.
+	 * Nobody runs in a conversion who would read. QEMU would put it into the guest's buffers all the same, perhaps
+	 * between saving the device and the end, and a guest made of the two would miss what it is sent first.
 	 */
 	if (m->launch.mode == LAUNCH_CONVERT)
 		return;
-	while (m->agent_src && (n = link_pending(m->link, &p)) > 0) {
-		ssize_t r = send(m->ops->agent_fd(m->engine), p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0) {
-			/* A dead machine is reported by its exit. */
-			loop_src_set_events(m->agent_src, EPOLLIN | (errno == EAGAIN ? EPOLLOUT : 0));
-			return;
-		}
-		link_drained(m->link, (size_t)r);
-	}
-	if (m->agent_src)
-		loop_src_set_events(m->agent_src, EPOLLIN);
-}
-
-static void on_agent(struct loop_src *src, uint32_t events, void *data)
-{
-	static uint8_t chunk[KIB(64)]; /* one thread; contents do not outlive the call */
-	struct monitor *m = data;
-
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
-		ssize_t n = recv(m->ops->agent_fd(m->engine), chunk, sizeof(chunk), MSG_DONTWAIT);
-		if (n > 0 && guest_feed(m, chunk, (size_t)n) < 0) {
-			monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent broke the link protocol");
-			return;
-		}
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-			loop_src_free(src);
-			m->agent_src = NULL;
-		}
-	}
-	monitor_flush_agent(m);
+	transport_flush(m->transport);
 }
 
 static void on_console(struct loop_src *src, uint32_t events _unused_, void *data)
@@ -278,7 +244,7 @@ static int watch(struct monitor *m)
 				   on_client_gone, m, &m->client_src);
 	if (r == 0 && listen_fd >= 0)
 		r = loop_add_fd(m->loop, listen_fd, EPOLLIN, on_listen, m, &m->listen_src);
-	r = r ?: loop_add_fd(m->loop, m->ops->agent_fd(m->engine), EPOLLIN, on_agent, m, &m->agent_src);
+	r = r ?: transport_attach(m->transport, m->loop, m->ops, m->engine);
 	if (r == 0 && m->ops->console_fd(m->engine) >= 0)
 		r = loop_add_fd(m->loop, m->ops->console_fd(m->engine), EPOLLIN, on_console, m,
 				&m->console_src);
@@ -314,12 +280,20 @@ static void on_running(void *data)
 	monitor_flush_agent(m);
 }
 
+static void on_agent_listens(void *data)
+{
+	struct monitor *m = data;
+
+	transport_heard(m->transport);
+}
+
 static const struct engine_events engine_callbacks = { .running = on_running,
 						       .saved = on_saved,
 						       .paused = control_paused,
 						       .resumed = control_resumed,
 						       .snapshotted = control_snapshotted,
-						       .exited = on_exited };
+						       .exited = on_exited,
+						       .agent_listens = on_agent_listens };
 
 int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_err *err)
 {
@@ -370,7 +344,7 @@ void monitor_done(struct monitor *m)
 	remove_box(m);
 	clients_free_all(m);
 	control_done(m);
-	link_free(m->link);
+	transport_free(m->transport);
 	loop_free(m->loop); /* with all its sources */
 	frame_in_done(&m->lifeline_in);
 	outq_done(&m->lifeline_out);

@@ -9,11 +9,11 @@
 #include "base/loop.h"
 #include "base/outq.h"
 #include "base/str.h"
+#include "box/transport.h"
 #include "engine/engine.h"
 #include "wire/agent_msg.h"
 #include "wire/frame.h"
 #include "wire/launch.h"
-#include "wire/link.h"
 #include "wire/mon.h"
 
 #define MON_CLIENTS_MAX	    512
@@ -30,8 +30,8 @@ struct monitor;
 
 /**
  * struct client - a connection that runs one command
- * @conn:	connection of the link, 0 before the command was asked for
- * @request:	the MON_EXEC body while the box is held
+ * @conn:	connection of the transport, 0 before the command was started
+ * @request:	the MON_EXEC body of a command that waits, as long as the box is held
  * @granted:	bytes of stdout [1] and stderr [2] the client allows and the guest has not sent
  * @stdin_room:	bytes of stdin the agent allows and the client has not sent
  * @ending:	last message queued: close once it is written
@@ -74,7 +74,7 @@ struct control_op {
 
 /**
  * struct monitor - the box
- * @held:	from QUIESCE to THAW: no command is started
+ * @held:	from QUIESCE to THAW, and while a guest boots: no command is started
  * @quiesced:	the agent has said that nothing runs in the guest
  */
 struct monitor {
@@ -83,11 +83,11 @@ struct monitor {
 	enum mon_state state;
 	const struct engine_ops *ops;
 	struct engine *engine;
-	struct link *link;
-	struct loop_src *agent_src, *console_src, *lifeline_src, *client_src, *listen_src, *timer;
+	struct transport *transport;
+	struct loop_src *console_src, *lifeline_src, *client_src, *listen_src, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
-	uint32_t control; /* link connection */
+	uint32_t control; /* connection of the transport */
 	struct frame_in control_in;
 	uint32_t warm;		       /* connection of the warm-up command, 0 */
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
@@ -114,9 +114,8 @@ void monitor_fail(struct monitor *m, int code, const char *fmt, ...) _printf_(3,
 void monitor_ready(struct monitor *m);
 void monitor_flush_agent(struct monitor *m);
 
-/* guest.c: the link to the agent and its control connection */
+/* guest.c: the way to the agent and its control connection */
 int guest_init(struct monitor *m, struct vial_err *err);
-int guest_feed(struct monitor *m, const void *p, size_t n);
 int guest_ask(struct monitor *m, const struct agent_host_msg *msg);
 /* guest_refresh() - identity, limits, clock and fresh entropy; 0 or -errno */
 int guest_refresh(struct monitor *m);
@@ -141,7 +140,6 @@ void control_snapshotted(void *data, const char *why, bool switched, uint64_t pa
 /* client_tell() - a message of control.c; @last: and then goodbye */
 void client_tell(struct client *c, const struct mon_msg *msg, bool last);
 void clients_accept(struct monitor *m, int listen_fd);
-/* clients_start_pending() - the box is held no more */
 void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);
 bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size_t n);

@@ -42,7 +42,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	if (read_launch(&m, &err) < 0)
 		return 1;
-	if (monitor_start(&m, &engine_qemu, &err) < 0)
+	if (monitor_start(&m, m.launch.engine == LAUNCH_KVM ? &engine_kvm : &engine_qemu, &err) < 0)
 		monitor_fail(&m, err.code, "%s", err.msg);
 	else
 		(void)loop_run(m.loop);

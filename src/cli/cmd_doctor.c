@@ -7,8 +7,10 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/out.h"
+#include "cli/selftest.h"
 
 #define NAME_WIDTH 14
 
@@ -16,7 +18,7 @@ DEFINE_CLEANUP(struct vial, vial_close)
 
 static const struct opt table[] = {
 	{ "fix", 0, NULL, "do what can be done about failures", true },
-	{ "selftest", 0, NULL, "start, restore and fork boxes to see that they work", true },
+	{ "selftest", 0, NULL, "start, restore and fork boxes to see that they work", false },
 	{ "help", 'h', NULL, "show this help", false },
 };
 
@@ -66,7 +68,7 @@ static void add(void *data, const struct vial_check *c)
 }
 
 /* Not even the state directory opens: that is a finding too, so the report stays whole. */
-static int examine(const struct cli *cli, struct report *rep, struct vial_err *err)
+static int examine(const struct cli *cli, bool with_selftest, struct report *rep, struct vial_err *err)
 {
 	_cleanup_(vial_closep) struct vial *v = NULL;
 	struct vial_err closed = VIAL_ERR_INIT;
@@ -81,17 +83,30 @@ static int examine(const struct cli *cli, struct report *rep, struct vial_err *e
 		add(rep, &c);
 		return VIAL_CHECK_FAIL;
 	}
-	return vial_doctor(v, add, rep, err);
+	int worst = vial_doctor(v, add, rep, err);
+	if (worst < 0 || !with_selftest)
+		return worst;
+	int tested = selftest(v, add, rep);
+	return MAX(worst, tested);
 }
 
-static int read_line(int argc, char **argv, bool *ret_help, struct vial_err *err)
+/* struct line - what the command line asks for */
+struct line {
+	bool help;
+	bool selftest;
+};
+
+static int read_line(int argc, char **argv, struct line *ret, struct vial_err *err)
 {
 	struct opts o = { .table = table, .n = ARRAY_SIZE(table), .argv = argv };
 	const struct opt *opt;
 	const char *value;
-	int r = opts_next(&o, &opt, &value, err);
+	int r;
 
-	*ret_help = r > 0;
+	while ((r = opts_next(&o, &opt, &value, err)) > 0) {
+		ret->help |= strcmp(opt->name, "help") == 0;
+		ret->selftest |= strcmp(opt->name, "selftest") == 0 && strcmp(value, "true") == 0;
+	}
 	if (r == 0 && o.index < argc)
 		return err_set(err, VIAL_E_INVALID, "doctor: takes no '%.64s'", argv[o.index]);
 	return r;
@@ -101,19 +116,19 @@ int cmd_doctor(const struct cli *cli, int argc, char **argv)
 {
 	struct report rep = { .colour = isatty(STDOUT_FILENO) };
 	struct vial_err err = VIAL_ERR_INIT;
-	bool help;
+	struct line line = { 0 };
 	int worst;
 
-	if (read_line(argc, argv, &help, &err) < 0) {
+	if (read_line(argc, argv, &line, &err) < 0) {
 		out_error(&err);
 		return EXIT_USAGE;
 	}
-	if (help) {
+	if (line.help) {
 		help_print(command_find("doctor"));
 		return EXIT_OK;
 	}
 	rep.list = cli->json ? json_array() : NULL;
-	worst = examine(cli, &rep, &err);
+	worst = examine(cli, line.selftest, &rep, &err);
 	if (worst >= 0 && rep.list) {
 		json_dumpf(rep.list, stdout, JSON_INDENT(2));
 		printf("\n");

@@ -24,13 +24,13 @@ static int describe(const struct template_env *env, const struct launch *like, s
 		return -EIO;
 	str_hex(id, sizeof(id), d->id);
 	d->mode = LAUNCH_CONVERT;
-	d->qemu = strdup(like->qemu);
+	d->program = strdup(like->program);
 	d->accel = strdup(like->accel);
 	d->machine = strdup(like->machine);
 	d->vcpus = like->vcpus;
 	d->memory = like->memory;
 	d->log_level = env->log_level;
-	if (!d->qemu || !d->accel || !d->machine)
+	if (!d->program || !d->accel || !d->machine)
 		return -ENOMEM;
 	return env->log_fd >= 0 ? launcher_add(l, LAUNCH_FD_LOG, env->log_fd) : 0;
 }

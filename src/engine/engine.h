@@ -51,6 +51,7 @@ struct engine_snapshot {
  *		line; then what was written is worthless. @switched: the box goes on in the new upper. @pause_ns: how long no
  *		vCPU ran
  * @exited:	the machine is gone; @why is NULL after a clean power-off, or one line. The last event
+ * @agent_listens: the agent of a guest that was booted waits for connections; engines with @connect only
  */
 struct engine_events {
 	void (*running)(void *data);
@@ -59,13 +60,16 @@ struct engine_events {
 	void (*resumed)(void *data);
 	void (*snapshotted)(void *data, const char *why, bool switched, uint64_t pause_ns);
 	void (*exited)(void *data, const char *why);
+	void (*agent_listens)(void *data);
 };
 
 /**
  * struct engine_ops - an engine
  * @name:	"qemu", "kvm"
  * @start:	start the machine @l describes; descriptors are found with launch_fd() and stay the caller's
- * @agent_fd:	byte pipe for wire/link.h (borrowed, non-blocking)
+ * @agent_fd:	byte pipe for wire/link.h (borrowed, non-blocking); NULL if the engine has @connect
+ * @connect:	join the stream socket @fd (borrowed) to a new connection to vsock port @port of the guest; the
+ *		guest's refusal and the connection's end are the end of the stream. 0 or -errno; NULL if it has @agent_fd
  * @console_fd:	serial console (borrowed, non-blocking), -1 if the client holds it
  * @save_template: write memory and device state of the quiesced machine to LAUNCH_FD_MEM and
  *		LAUNCH_FD_STATE_OUT
@@ -82,6 +86,7 @@ struct engine_ops {
 	int (*start)(struct loop *loop, const struct launch *l, const struct engine_events *ev, void *data,
 		     struct engine **ret, struct vial_err *err);
 	int (*agent_fd)(struct engine *e);
+	int (*connect)(struct engine *e, uint32_t port, int fd);
 	int (*console_fd)(struct engine *e);
 	int (*save_template)(struct engine *e, struct vial_err *err);
 	int (*pause)(struct engine *e, struct vial_err *err);
@@ -92,6 +97,7 @@ struct engine_ops {
 	void (*free)(struct engine *e);
 };
 
-extern const struct engine_ops engine_qemu;
+extern const struct engine_ops engine_qemu; /* qemu.c */
+extern const struct engine_ops engine_kvm;  /* kvm.c */
 
 #endif

@@ -18,6 +18,7 @@
 #include "base/sha256.h"
 #include "base/str.h"
 #include "engine/filecache.h"
+#include "engine/layout.h"
 
 #define QEMU_PROGRAM "qemu-system-x86_64"
 
@@ -27,18 +28,6 @@ static const char *const firmware[] = {
 	"/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/kvmvapic.bin",
 	"/usr/share/seabios/kvmvapic.bin",
 };
-
-void host_boot_id(char ret[40])
-{
-	_cleanup_free_ char *id = NULL;
-
-	ret[0] = '\0';
-	if (fd_read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &id, NULL) < 0)
-		return;
-	id[strcspn(id, "\n")] = '\0';
-	if (strlen(id) == 36)
-		memcpy(ret, id, 37);
-}
 
 static int find_in_path(const char *program, char **ret)
 {
@@ -125,12 +114,12 @@ static int choose_machine(struct engine_host *h, struct vial_err *err)
 }
 
 /* One digest over the program's and the firmware's digests. */
-static int engine_digest(int cache_fd, int qemu_fd, struct engine_host *h, struct vial_err *err)
+static int qemu_digest(int cache_fd, int qemu_fd, struct engine_host *h, struct vial_err *err)
 {
 	uint8_t digest[SHA256_SIZE];
 	struct sha256 s;
 	char hex[65];
-	int r = filecache_digest(cache_fd, qemu_fd, h->qemu, hex, err);
+	int r = filecache_digest(cache_fd, qemu_fd, h->program, hex, err);
 
 	if (r < 0)
 		return r;
@@ -150,68 +139,67 @@ static int engine_digest(int cache_fd, int qemu_fd, struct engine_host *h, struc
 	return 0;
 }
 
-/* The verdict on /dev/kvm holds for one host boot and one device node. */
-static bool kvm_cached(int cache_fd, char *why, size_t n)
-{
-	char boot[40], kind[64], value[FILECACHE_VALUE_MAX];
-	struct stat st;
-
-	if (stat("/dev/kvm", &st) < 0) {
-		snprintf(why, n,
-			 "/dev/kvm does not exist (load kvm_intel or kvm_amd, or enable virtualization)");
-		return false;
-	}
-	if (access("/dev/kvm", R_OK | W_OK) < 0) {
-		snprintf(why, n, "/dev/kvm: %s (join group kvm)", strerror(errno));
-		return false;
-	}
-	host_boot_id(boot);
-	snprintf(kind, sizeof(kind), "kvm-%s", boot);
-	if (filecache_get(cache_fd, kind, &st, value) == 0) {
-		snprintf(why, n, "%.190s", strcmp(value, "ok") == 0 ? "" : value);
-		return strcmp(value, "ok") == 0;
-	}
-	bool ok = kvm_usable(why, n);
-	filecache_put(cache_fd, kind, &st, ok ? "ok" : why);
-	return ok;
-}
-
-/* The best accelerator that works. */
-static void choose_accel(int cache_fd, struct engine_host *h)
+/* The best accelerator for QEMU that works. */
+static void choose_accel(struct engine_host *h)
 {
 #ifdef __APPLE__
-	(void)cache_fd;
 	snprintf(h->accel, sizeof(h->accel), "hvf"); /* never run: docs/LIMITS.md */
 #else
-	bool kvm = kvm_cached(cache_fd, h->kvm_why, sizeof(h->kvm_why));
-
-	snprintf(h->accel, sizeof(h->accel), "%s", kvm ? "kvm" : "tcg");
+	snprintf(h->accel, sizeof(h->accel), "%s", h->kvm_why[0] ? "tcg" : "kvm");
 #endif
 }
 
-int engine_host_probe(int cache_fd, const char *want, struct engine_host *ret, struct vial_err *err)
+static int probe_qemu(int cache_fd, struct engine_host *h, struct vial_err *err)
 {
-	_cleanup_(engine_host_done) struct engine_host h = { 0 };
-	_cleanup_fd_ int fd = -1;
 	int r;
 
-	if (strcmp(want, "kvm") == 0)
-		return err_set(err, VIAL_E_UNSUPPORTED,
-			       "engine 'kvm' is not built yet: use 'auto' or 'qemu', which takes KVM where "
-			       "it works");
-	if (find_in_path(QEMU_PROGRAM, &h.qemu) < 0)
+	h->engine = LAUNCH_QEMU;
+	if (find_in_path(QEMU_PROGRAM, &h->program) < 0)
 		return err_set(err, VIAL_E_UNSUPPORTED,
 			       "no engine: %s is not in PATH (install it: apt install qemu-system-x86)",
 			       QEMU_PROGRAM);
-	fd = open(h.qemu, O_RDONLY | O_CLOEXEC);
+	_cleanup_fd_ int fd = open(h->program, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return err_sys(err, -errno, "open %s", h.qemu);
-	r = qemu_version(cache_fd, fd, h.qemu, h.version, err);
-	r = r ?: choose_machine(&h, err);
-	r = r ?: engine_digest(cache_fd, fd, &h, err);
+		return err_sys(err, -errno, "open %s", h->program);
+	r = qemu_version(cache_fd, fd, h->program, h->version, err);
+	r = r ?: choose_machine(h, err);
+	r = r ?: qemu_digest(cache_fd, fd, h, err);
+	if (r == 0)
+		choose_accel(h);
+	return r;
+}
+
+static int probe_vmm(int cache_fd, const char *vmm, struct engine_host *h, struct vial_err *err)
+{
+	_cleanup_fd_ int fd = open(vmm, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(err, -errno, "engine 'kvm': open %s (is vial installed whole?)", vmm);
+	h->engine = LAUNCH_KVM;
+	h->program = strdup(vmm);
+	if (!h->program)
+		return err_sys(err, -ENOMEM, "probe the host");
+	snprintf(h->machine, sizeof(h->machine), "vial-%d", LAYOUT_VERSION);
+	snprintf(h->accel, sizeof(h->accel), "kvm");
+	return filecache_digest(cache_fd, fd, vmm, h->digest, err);
+}
+
+int engine_host_probe(int cache_fd, const char *want, const char *vmm, struct engine_host *ret,
+		      struct vial_err *err)
+{
+	_cleanup_(engine_host_done) struct engine_host h = { 0 };
+	bool kvm = host_kvm(cache_fd, ENGINE_KVM_NODE, h.kvm_why), must = strcmp(want, "kvm") == 0;
+	int r;
+
+	if (must && !kvm)
+		return err_set(err, VIAL_E_UNSUPPORTED, "engine 'kvm' cannot be used: %s", h.kvm_why);
+	/* Built without vial-vmm, there is QEMU still. */
+	if (must || (kvm && strcmp(want, "auto") == 0 && access(vmm, X_OK) == 0))
+		r = probe_vmm(cache_fd, vmm, &h, err);
+	else
+		r = probe_qemu(cache_fd, &h, err);
 	if (r < 0)
 		return r;
-	choose_accel(cache_fd, &h);
 	*ret = h;
 	h = (struct engine_host){ 0 };
 	return 0;
@@ -219,6 +207,6 @@ int engine_host_probe(int cache_fd, const char *want, struct engine_host *ret, s
 
 void engine_host_done(struct engine_host *h)
 {
-	free(h->qemu);
+	free(h->program);
 	memset(h, 0, sizeof(*h));
 }

@@ -3,6 +3,7 @@
 #include "engine/launcher.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -40,6 +41,21 @@ int launcher_add_own(struct launcher *l, uint32_t role, int fd)
 	else if (fd >= 0)
 		close(fd);
 	return r;
+}
+
+int launcher_add_host(struct launcher *l, const struct engine_host *h)
+{
+	l->launch.engine = h->engine;
+	l->launch.program = strdup(h->program);
+	l->launch.accel = strdup(h->accel);
+	l->launch.machine = strdup(h->machine);
+	if (!l->launch.program || !l->launch.accel || !l->launch.machine)
+		return -ENOMEM;
+	if (h->engine != LAUNCH_KVM)
+		return 0;
+	/* Opened here: a box's own uid is not in the group kvm. */
+	int fd = open(ENGINE_KVM_NODE, O_RDWR | O_CLOEXEC);
+	return launcher_add_own(l, LAUNCH_FD_KVM, fd < 0 ? -errno : fd);
 }
 
 static int add_lifeline(struct launcher *l)

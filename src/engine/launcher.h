@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "base/attr.h"
+#include "engine/host.h"
 #include "vial/error.h"
 #include "wire/launch.h"
 
@@ -30,6 +31,9 @@ void launcher_init(struct launcher *l);
 int launcher_add(struct launcher *l, uint32_t role, int fd);
 /* launcher_add_own() - the same, closed by launcher_done(); closed at once on failure */
 int launcher_add_own(struct launcher *l, uint32_t role, int fd);
+
+/* launcher_add_host() - name the engine in the description, and what it needs of the host; 0 or -errno */
+int launcher_add_host(struct launcher *l, const struct engine_host *h);
 
 /**
  * launcher_start() - start the monitor; adds lifeline and client pidfd by itself

@@ -379,7 +379,7 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 					FILE_EXTRA },
 	};
 	const struct jail_opts o = {
-		.path = e->launch->qemu,
+		.path = e->launch->program,
 		.argv = cmd->argv.v,
 		.envp = no_env,
 		.fds = fds,

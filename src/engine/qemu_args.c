@@ -64,7 +64,7 @@ static void machine_args(const struct launch *l, struct qemu_cmd *c)
 	bool tcg = strcmp(l->accel, "tcg") == 0;
 	unsigned long long mib = l->memory >> 20;
 
-	arg(c, "%s", l->qemu);
+	arg(c, "%s", l->program);
 	arg(c, "-name");
 	arg(c, "vial");
 	arg(c, "-M");
@@ -248,7 +248,8 @@ int qemu_args(const struct launch *l, struct qemu_cmd *ret, struct vial_err *err
 {
 	_cleanup_(qemu_cmd_done) struct qemu_cmd c = { .vmdk_fd = -1 };
 
-	if (l->n_extents == 0 || !l->qemu || !l->machine || !l->accel || (!l->cmdline && !launch_incoming(l)))
+	if (l->n_extents == 0 || !l->program || !l->machine || !l->accel ||
+	    (!l->cmdline && !launch_incoming(l)))
 		return err_set(
 			err, VIAL_E_INVALID,
 			"launch description lacks a program, a machine, a root disk or a command line");

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -50,13 +51,17 @@ static int make_key(const struct template_env *env, const struct template_spec *
 	_cleanup_buf_ struct buf text = { 0 };
 	uint8_t digest[SHA256_SIZE];
 	char hex[65];
+	struct utsname u;
 	struct sha256 h;
 	int r;
 
 	buf_printf(&text,
-		   "layout %d\nengine qemu %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
-		   LAYOUT_VERSION, s->host->digest, s->host->machine, s->host->accel, s->vcpus,
-		   (unsigned long long)s->memory, s->cmdline);
+		   "layout %d\nengine %s %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
+		   LAYOUT_VERSION, s->host->engine == LAUNCH_KVM ? "kvm" : "qemu", s->host->digest,
+		   s->host->machine, s->host->accel, s->vcpus, (unsigned long long)s->memory, s->cmdline);
+	/* KVM's idea of the CPU may change with the host's kernel. */
+	if (strcmp(s->host->accel, "kvm") == 0 && uname(&u) == 0)
+		buf_printf(&text, "host %s %s\n", u.release, u.version);
 	r = filecache_digest(env->cache_fd, s->kernel_fd, s->kernel_name, hex, err);
 	if (r < 0)
 		return r;

@@ -110,18 +110,17 @@ static int describe(const struct template_env *env, const struct template_spec *
 	    getrandom(l->launch.next_key, LINK_KEY_SIZE, 0) != LINK_KEY_SIZE)
 		return -EIO;
 	str_hex(id, sizeof(id), l->launch.id);
-	l->launch.qemu = strdup(spec->host->qemu);
-	l->launch.accel = strdup(spec->host->accel);
-	l->launch.machine = strdup(spec->host->machine);
 	l->launch.cmdline = strdup(spec->cmdline);
 	l->launch.fstype = strdup(spec->root ? spec->root->fstype : "none");
 	l->launch.hostname = strdup("vial");
 	l->launch.vcpus = spec->vcpus;
 	l->launch.memory = spec->memory;
 	l->launch.log_level = env->log_level;
-	if (!l->launch.qemu || !l->launch.accel || !l->launch.machine || !l->launch.cmdline ||
-	    !l->launch.fstype || !l->launch.hostname)
+	if (!l->launch.cmdline || !l->launch.fstype || !l->launch.hostname)
 		return -ENOMEM;
+	int r = launcher_add_host(l, spec->host);
+	if (r < 0)
+		return r;
 	return env->log_fd >= 0 ? launcher_add(l, LAUNCH_FD_LOG, env->log_fd) : 0;
 }
 
@@ -216,7 +215,8 @@ static int add_resume(const struct template_spec *spec, int dir, struct template
 	memcpy(l->launch.reset_key, machine->reset_key, LINK_KEY_SIZE);
 	r = r ?: copy_sparse(machine->mem_fd, mem, (off_t)spec->memory);
 	r = r ?: launcher_add(l, LAUNCH_FD_STATE, machine->state_fd);
-	r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
+	if (spec->host->engine == LAUNCH_QEMU)
+		r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
 	r = r ?: add_file(l, dir, "upper", O_RDWR, LAUNCH_FD_UPPER, &upper);
 	r = r ?: qcow2_init(upper, root->base_bytes);
 	r = r ?: launcher_add(l, LAUNCH_FD_UPPER_BASE, root->base_fd);

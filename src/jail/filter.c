@@ -25,12 +25,17 @@ struct filter {
 		FILTER(filter_##name##_self), FILTER(filter_##name##_spawn), FILTER(filter_##name##_notify) \
 	}
 
+/* clang-format off */
 static const struct filter filters[][3] = {
 	[JAIL_MONITOR] = PROFILE(monitor),
 	[JAIL_QEMU] = PROFILE(qemu),
 	[JAIL_UNPACK] = PROFILE(unpack),
 	[JAIL_UNPACK_DIR] = PROFILE(unpack_dir),
+	[JAIL_VMM] = PROFILE(vmm),
+	[JAIL_VMM_IO] = PROFILE(vmm_io),
+	[JAIL_VMM_VCPU] = PROFILE(vmm_vcpu),
 };
+/* clang-format on */
 
 struct sock_filter *filter_copy(enum jail_profile profile, enum filter_variant v, size_t *ret_len)
 {

@@ -22,6 +22,10 @@ enum jail_profile {
 	JAIL_QEMU,	 /* qemu-system: opens go to the supervisor (jail_notify) */
 	JAIL_UNPACK,	 /* vial-unpack: stdin-like fds in, fds out */
 	JAIL_UNPACK_DIR, /* vial-unpack reading a directory tree below one fd */
+	JAIL_VMM,	 /* vial-vmm, until its threads run */
+	/* for jail_thread() only: */
+	JAIL_VMM_IO,   /* vial-vmm's I/O thread */
+	JAIL_VMM_VCPU, /* its vCPU threads */
 };
 
 /* what the host refused; bits of jail_child.missing. --strict turns any into an error */
@@ -135,6 +139,15 @@ int jail_kill(int pidfd);
  */
 int jail_self(enum jail_profile profile, const struct jail_path *paths, size_t n_paths, unsigned int without,
 	      struct vial_err *err);
+
+/**
+ * jail_thread() - narrow the calling thread's filter further, for good
+ * @profile:	JAIL_VMM_IO or JAIL_VMM_VCPU, whose lists start from nothing instead of what everybody may do
+ * @without:	JAIL_NO_SECCOMP: do nothing (tests)
+ * After jail_self(). The threads that it starts inherit the filter.
+ * Return: JAIL_NO_* bits that are missing (>= 0), or an error.
+ */
+int jail_thread(enum jail_profile profile, unsigned int without, struct vial_err *err);
 
 /**
  * typedef jail_open_fn - decide one open of a supervised child

@@ -9,7 +9,7 @@
 
 #include "jail/jail.h"
 
-#define JAIL_FDS_MAX	 160 /* vial-unpack gets one for each layer of an image */
+#define JAIL_FDS_MAX	 200 /* one for each layer of an image, and each snapshot of a disk */
 #define JAIL_PATHS_MAX	 64
 #define JAIL_RLIMITS_MAX 16
 

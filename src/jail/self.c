@@ -48,7 +48,7 @@ static int lock_calls(enum jail_profile profile, unsigned int without, struct vi
 int jail_self(enum jail_profile profile, const struct jail_path *paths, size_t n_paths, unsigned int without,
 	      struct vial_err *err)
 {
-	if ((unsigned int)profile > JAIL_UNPACK_DIR)
+	if ((unsigned int)profile > JAIL_VMM)
 		return err_set(err, VIAL_E_INVALID, "jail: no such profile");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_sys(err, -errno, "jail: prctl");
@@ -57,4 +57,11 @@ int jail_self(enum jail_profile profile, const struct jail_path *paths, size_t n
 		return files;
 	int calls = lock_calls(profile, without, err);
 	return calls < 0 ? calls : files | calls;
+}
+
+int jail_thread(enum jail_profile profile, unsigned int without, struct vial_err *err)
+{
+	if (profile != JAIL_VMM_IO && profile != JAIL_VMM_VCPU)
+		return err_set(err, VIAL_E_INVALID, "jail: no profile of a thread");
+	return lock_calls(profile, without, err);
 }

@@ -101,7 +101,7 @@ static int check(const struct jail_opts *o, struct vial_err *err)
 				       o->fds[i].fd, o->fds[i].as);
 	if ((o->uid == (uid_t)-1) != (o->gid == (gid_t)-1))
 		return err_set(err, VIAL_E_INVALID, "start %s: uid and gid go together", o->path);
-	if ((unsigned int)o->profile > JAIL_UNPACK_DIR)
+	if ((unsigned int)o->profile > JAIL_VMM)
 		return err_set(err, VIAL_E_INVALID, "start %s: no such profile", o->path);
 	return 0;
 }

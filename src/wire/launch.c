@@ -25,7 +25,7 @@ static const struct {
 	enum kind kind;
 	size_t offset;
 } fields[] = {
-	{ U32, offsetof(struct launch, mode) },		 { STR, offsetof(struct launch, qemu) },
+	{ U32, offsetof(struct launch, mode) },		 { STR, offsetof(struct launch, program) },
 	{ STR, offsetof(struct launch, accel) },	 { STR, offsetof(struct launch, machine) },
 	{ STR, offsetof(struct launch, cmdline) },	 { U32, offsetof(struct launch, vcpus) },
 	{ U64, offsetof(struct launch, memory) },	 { U32, offsetof(struct launch, cpus) },
@@ -34,6 +34,7 @@ static const struct {
 	{ STR, offsetof(struct launch, console_shell) }, { U32, offsetof(struct launch, strict) },
 	{ U32, offsetof(struct launch, without) },	 { U32, offsetof(struct launch, log_level) },
 	{ U32, offsetof(struct launch, rooted) },	 { U32, offsetof(struct launch, untrusted) },
+	{ U32, offsetof(struct launch, engine) },
 };
 
 #define LAUNCH_STR_MAX 4096

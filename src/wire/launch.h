@@ -31,6 +31,8 @@ enum launch_mode {
 		5, /* load a snapshot's stream, write it as a template's memory and state, end; nothing runs */
 };
 
+enum launch_engine { LAUNCH_QEMU = 0, LAUNCH_KVM = 1 };
+
 enum launch_role {
 	LAUNCH_FD_LIFELINE = 1,	   /* stream socket to the client; its end ends the box */
 	LAUNCH_FD_CLIENT = 2,	   /* pidfd of the client */
@@ -51,12 +53,15 @@ enum launch_role {
 	LAUNCH_FD_UPPER_MID = 15,
 	LAUNCH_FD_STATE_OUT = 16, /* BUILD, PREPARE, CONVERT: write */
 	LAUNCH_FD_UPPER_RO =
-		17, /* RESTORE: UPPER once more, read-only: it becomes a backing when it is frozen */
+		17,	    /* RESTORE: UPPER once more, read-only: it becomes a backing when it is frozen */
+	LAUNCH_FD_KVM = 18, /* kvm engine: /dev/kvm, read-write */
 };
 
 /**
  * struct launch - decoded description; strings are owned
  * @id:		box id, 32 hex digits
+ * @engine:	enum launch_engine
+ * @program:	the engine's: QEMU, or vial-vmm
  * @accel:	"tcg" or "kvm"
  * @vcpus, @memory: the machine's class; memory in bytes
  * @cpus, @memory_max: the box's exact share, 0: all
@@ -71,7 +76,8 @@ enum launch_role {
 struct launch {
 	uint32_t mode; /* enum launch_mode */
 	char id[33];
-	char *qemu;
+	uint32_t engine;
+	char *program;
 	char *accel;
 	char *machine;
 	char *cmdline;

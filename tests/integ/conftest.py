@@ -15,6 +15,8 @@ import harness  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes longer than a minute")
+    config.addinivalue_line("markers", "rig_fast: run on the kvm engine in the nested rig by make test-kvm")
+    config.addinivalue_line("markers", "rig_full: run there by make soak (set by itself for every other test of an engine)")
     config.addinivalue_line("markers", "soak: too long for every run; VIAL_SOAK=1 runs it")
     for path in (harness.PROGRAM, harness.GUEST / "vmlinuz", harness.GUEST / "agent.cpio"):
         if not path.exists():
@@ -23,6 +25,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "engine" in item.fixturenames and not item.get_closest_marker("rig_fast"):
+            item.add_marker(pytest.mark.rig_full)
     if not os.environ.get("VIAL_SOAK"):
         long = [i for i in items if i.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=long)

@@ -32,8 +32,17 @@ def become_subreaper():
 
 
 def engines():
-    """Engines that can run on this machine."""
+    """Engines that can run on this machine, or those of $VIAL_TEST_ENGINES."""
+    chosen = os.environ.get("VIAL_TEST_ENGINES")
+    if chosen:
+        return chosen.split(",")
     return ["qemu"] if shutil.which("qemu-system-x86_64") else []
+
+
+def kernel_release():
+    """What `uname -r` prints in a box: vial prefers the small kernel of `make kernel`."""
+    small = (GUEST / "vmlinuz-small").exists()
+    return (GUEST / ("kernel-version-small" if small else "kernel-version")).read_text().strip()
 
 
 @dataclasses.dataclass

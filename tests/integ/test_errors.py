@@ -49,7 +49,7 @@ def test_kernel_without_erofs(vial, tmp_path):
     stripped = newc_without((GUEST / "modules.cpio").read_bytes(), b"/erofs.ko")
     assert len(stripped) < (GUEST / "modules.cpio").stat().st_size
     (tmp_path / "initrd").write_bytes(stripped)
-    assert_one_line_error(vial("run", "--initrd", tmp_path / "initrd", "--", "true"), "erofs")
+    assert_one_line_error(vial("run", "--kernel", GUEST / "vmlinuz", "--initrd", tmp_path / "initrd", "--", "true"), "erofs")
 
 
 def base_tar():

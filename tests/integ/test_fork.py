@@ -48,6 +48,7 @@ def python_box(shared, debian_python):
 
 
 class TestInterpreter:
+    @pytest.mark.rig_fast
     def test_children_see_the_state_and_diverge(self, python_box):
         d, parent = python_box
         pid, rows = d.run(parent, ask("os.getpid()", 'len(state["rows"])')).split()
@@ -67,6 +68,7 @@ class TestInterpreter:
         for column in (1, 2, 3, 4):
             assert len({lines[column] for lines in whole}) == len(boxes), whole
 
+    @pytest.mark.rig_fast
     def test_disks_diverge_and_stay_sound(self, python_box, tmp_path):
         """Each writes data of its own and reads it back past its cache; the file system of each is clean."""
         d, parent = python_box
@@ -95,6 +97,7 @@ def fsck(d, box, tmp_path):
     raw.unlink()
 
 
+@pytest.mark.rig_fast
 def test_fork_while_paused(vial):
     with driver.Driver(vial) as d:
         box = d.start(*SIZE)
@@ -142,6 +145,7 @@ def test_as_an_ordinary_user(user_vial):
     assert (r.code, r.out) == (0, b"data\n"), r
 
 
+@pytest.mark.rig_fast
 def test_fork_errors(vial):
     with driver.Driver(vial) as d:
         box = d.create(*SIZE)

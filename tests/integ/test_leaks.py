@@ -13,6 +13,8 @@ import subprocess
 import textwrap
 import time
 
+import pytest
+
 import harness
 
 KILLS = int(os.environ.get("VIAL_TEST_KILLS", "100"))
@@ -27,6 +29,7 @@ def digests(home):
             and not p.name.endswith((".lock", ".stamp", "lru"))}
 
 
+@pytest.mark.rig_fast
 def test_ten_at_once_are_ten_machines(vial):
     running = [vial.popen("run", "--", "cat", "/proc/sys/kernel/random/uuid", "/etc/machine-id") for _ in range(10)]
     uuids, ids = set(), set()
@@ -51,6 +54,7 @@ def test_ten_first_runs_boot_one_template(fresh):
     assert (len(built), len(with_root)) == (2, 1), built
 
 
+@pytest.mark.rig_fast
 def test_random_bytes_differ_between_siblings(vial):
     """Two boxes of one template: their first random bytes are their own."""
     one, two = (vial("run", "--", "head", "-c", "32", "/dev/urandom", check=True).out for _ in range(2))
@@ -113,6 +117,7 @@ def test_sigkill_in_the_first_run(fresh):
     assert not unfinished, unfinished
 
 
+@pytest.mark.rig_fast
 def test_sigkill_of_monitor(vial):
     """With its monitor gone the box is gone, and the client says so."""
     p = vial.popen("run", "--", "sh", "-c", "echo up; sleep 1000")
@@ -124,6 +129,7 @@ def test_sigkill_of_monitor(vial):
     assert err.startswith(b"vial: "), err
 
 
+@pytest.mark.rig_fast
 def test_sigkill_of_engine(vial):
     p = vial.popen("run", "--", "sh", "-c", "echo up; sleep 1000")
     harness.wait_output(p, b"up\n")

@@ -11,6 +11,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.rig_fast
+
 CLIENT = harness.BUILD / "tests/integ/lib-client"
 HELLO = harness.BUILD / "examples/hello"
 CASES = subprocess.run([CLIENT, "list"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.split()
@@ -44,7 +46,7 @@ def test_case(vial, case):
 
 def test_hello_example(vial):
     """The quick start of vial.h does what README.md says."""
-    kernel = (harness.GUEST / "kernel-version").read_text().strip()
+    kernel = harness.kernel_release()
     r = run(vial, HELLO)
     assert r.code == 0, r
     assert r.out.decode() == f"hello from Linux {kernel}\n(exit code 7)\n", r

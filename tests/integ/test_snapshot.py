@@ -15,6 +15,7 @@ SIZE = ("memory=256M", "cpus=1")
 
 # ---- pause ----
 
+@pytest.mark.rig_fast
 def test_pause_stops_the_guest_and_its_clock_is_right_afterwards(vial):
     with driver.Driver(vial) as d:
         box = d.start(*SIZE)
@@ -46,6 +47,7 @@ def limits(d, box):
     return int(cpus), memory if memory == "max" else int(memory) >> 20
 
 
+@pytest.mark.rig_fast
 def test_limits_change_live(vial):
     with driver.Driver(vial) as d:
         box = d.start("cpus=1", "memory=128M", "max_cpus=2", "max_memory=2G")  # the machine that other tests use, too
@@ -94,6 +96,7 @@ def saved(shared, tmp_path_factory):
     return path, parents_id
 
 
+@pytest.mark.rig_fast
 def test_run_from_a_file(vial, saved):
     path, parents_id = saved
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
@@ -122,6 +125,7 @@ def test_from_takes_new_settings(vial, saved):
     harness.assert_one_line_error(r, "the snapshot's machine has 1")
 
 
+@pytest.mark.rig_fast
 def test_a_box_from_a_file_can_be_saved_and_forked(vial, saved, tmp_path):
     path, _ = saved
     with driver.Driver(vial) as d:

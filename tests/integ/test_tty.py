@@ -87,7 +87,7 @@ def test_prompt_and_line_editing(terminal):
     t.send("echo heXllo", "Left", "Left", "Left", "BSpace", "Enter")
     t.wait(r"^hello$")
     t.send("uname -r", "Enter")
-    t.wait("^" + re.escape((harness.GUEST / "kernel-version").read_text().strip()) + "$")
+    t.wait("^" + re.escape(harness.kernel_release()) + "$")
     t.send("Up", "Up", "Enter")  # the shell's history
     t.wait(r"^hello$", 2)
     t.send("tty; test -t 0 && test -t 1 && test -t 2 && echo all-ttys", "Enter")

@@ -37,12 +37,14 @@ def helpers(v):
         p.communicate()
 
 
+@pytest.mark.rig_fast
 def test_ordinary_user_runs(user_vial):
     r = user_vial("run", "--", "sh", "-c", "uname -r; id -u; exit 7")
-    version = (harness.GUEST / "kernel-version").read_text().strip()
+    version = harness.kernel_release()
     assert (r.code, r.out) == (7, f"{version}\n0\n".encode()), r
 
 
+@pytest.mark.rig_fast
 def test_ordinary_users_helpers_have_no_other_identity(user_vial):
     uid = harness.ORDINARY_UID if os.getuid() == 0 else os.getuid()
     found = helpers(user_vial)

@@ -2,6 +2,7 @@
 // A monitor with everything around it played by the test.
 #include "rig.h"
 
+#include <fcntl.h>
 #include <sys/un.h>
 
 /* ---- the machine ---- */
@@ -72,10 +73,25 @@ static void fake_free(struct engine *e)
 	free(e);
 }
 
+static int fake_connect(struct engine *e, uint32_t port, int fd)
+{
+	struct rig *r = e->rig;
+
+	assert_int_equal(port, AGENT_PORT);
+	assert_true(r->n_conns < RIG_CONNS_MAX);
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	assert_true(copy >= 0);
+	r->conns[r->n_conns] =
+		(struct rig_conn){ .number = (uint32_t)r->n_conns + 1, .fd = copy, .in.max = FRAME_MAX_EXEC };
+	r->n_conns++;
+	return 0;
+}
+
 static const struct engine_ops fake_engine = {
 	.name = "fake",
 	.start = fake_start,
-	.agent_fd = fake_agent_fd,
+	.agent_fd = RIG_VSOCK ? NULL : fake_agent_fd,
+	.connect = RIG_VSOCK ? fake_connect : NULL,
 	.console_fd = fake_console_fd,
 	.save_template = fake_save,
 	.pause = fake_pause,
@@ -101,7 +117,7 @@ static void on_opened(void *owner, uint32_t conn)
 	struct rig *r = owner;
 
 	assert_true(r->n_conns < RIG_CONNS_MAX);
-	r->conns[r->n_conns++] = (struct rig_conn){ .number = conn, .in.max = FRAME_MAX_EXEC };
+	r->conns[r->n_conns++] = (struct rig_conn){ .number = conn, .fd = -1, .in.max = FRAME_MAX_EXEC };
 }
 
 static void note(struct rig *r, uint32_t conn, const struct agent_host_msg *m)
@@ -153,6 +169,22 @@ static void on_reset(void *owner _unused_)
 
 static const struct link_ops agent_link = { on_opened, on_data, on_shut, on_aborted, on_reset };
 
+static void vsock_turn(struct rig *r)
+{
+	static uint8_t chunk[KIB(64)];
+	ssize_t k;
+
+	for (size_t i = 0; r->agent_runs && i < r->n_conns; i++) {
+		struct rig_conn *c = &r->conns[i];
+		while (c->fd >= 0 && (k = recv(c->fd, chunk, sizeof(chunk), MSG_DONTWAIT)) > 0)
+			on_data(r, c->number, chunk, (size_t)k);
+		if (c->fd >= 0 && (k == 0 || errno != EAGAIN)) {
+			c->shut = c->gone = true;
+			fd_close(&c->fd);
+		}
+	}
+}
+
 static void agent_turn(struct rig *r)
 {
 	static uint8_t chunk[KIB(64)];
@@ -178,7 +210,9 @@ bool rig_ended(const struct rig *r)
 void rig_pump(struct rig *r)
 {
 	for (int i = 0; i < 40; i++) {
-		if (r->link)
+		if (RIG_VSOCK)
+			vsock_turn(r);
+		else if (r->link)
 			agent_turn(r);
 		if (!rig_ended(r))
 			assert_int_equal(loop_turn(r->m.loop, 0), 0);
@@ -187,6 +221,12 @@ void rig_pump(struct rig *r)
 
 void rig_agent_up(struct rig *r)
 {
+	if (RIG_VSOCK) {
+		r->agent_runs = true;
+		r->ev->agent_listens(r->ev_data);
+		rig_pump(r);
+		return;
+	}
 	assert_int_equal(link_new(LINK_GUEST, &agent_link, r, &r->link), 0);
 	/* What engine_events.running does, but for locking this process in. */
 	monitor_flush_agent(&r->m);
@@ -212,8 +252,43 @@ void rig_say(struct rig *r, uint32_t conn, const struct agent_guest_msg *g)
 	_cleanup_buf_ struct buf b = { 0 };
 
 	assert_int_equal(agent_guest_msg_put(&b, g), 0);
-	(void)link_send(r->link, conn, b.data, b.len); /* -EPIPE where the monitor is done with it */
-	agent_turn(r);
+	rig_say_raw(r, conn, b.data, b.len);
+}
+
+void rig_say_raw(struct rig *r, uint32_t conn, const void *p, size_t n)
+{
+	/* -EPIPE where the monitor is done with it */
+	if (!RIG_VSOCK) {
+		(void)link_send(r->link, conn, p, n);
+		agent_turn(r);
+		return;
+	}
+	while (n > 0 && rig_conn(r, conn)->fd >= 0) {
+		ssize_t k = send(rig_conn(r, conn)->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (k < 0 && errno != EAGAIN)
+			return;
+		if (k < 0)
+			rig_pump(r);
+		else
+			n -= (size_t)k;
+		p = (const char *)p + MAX(k, 0);
+	}
+}
+
+void rig_shut(struct rig *r, uint32_t conn)
+{
+	if (RIG_VSOCK)
+		(void)shutdown(rig_conn(r, conn)->fd, SHUT_WR);
+	else
+		link_shut(r->link, conn);
+}
+
+void rig_drop(struct rig *r, uint32_t conn)
+{
+	if (RIG_VSOCK)
+		fd_close(&rig_conn(r, conn)->fd);
+	else
+		link_abort(r->link, conn);
 }
 
 void rig_say_type(struct rig *r, uint32_t conn, enum agent_guest_type type)
@@ -417,8 +492,10 @@ void rig_free(struct rig *r)
 	for (size_t i = 100; i < n; i++)
 		close(LAUNCH_FD_FIRST + (int)i);
 	link_free(r->link);
-	for (size_t i = 0; i < r->n_conns; i++)
+	for (size_t i = 0; i < r->n_conns; i++) {
 		frame_in_done(&r->conns[i].in);
+		fd_close(&r->conns[i].fd);
+	}
 	fd_close(&r->lifeline);
 	fd_close(&r->client_pipe);
 	fd_close(&r->listen);

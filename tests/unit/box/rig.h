@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A monitor with everything around it played by the test: the machine (engine_ops), the guest's agent (link and
- * messages over a socketpair), clients (sockets). One thread: rig_pump() lets each have its turn. One rig at a
+ * messages over a socketpair, or built with RIG_VSOCK=1 a stream for each connection), clients (sockets). One thread: rig_pump() lets each have its turn. One rig at a
  * time: its descriptors have fixed numbers.
  */
 #ifndef TEST_BOX_RIG_H
@@ -36,8 +36,14 @@ struct rig_seen {
 	char text[40];
 };
 
+#ifndef RIG_VSOCK
+#define RIG_VSOCK 0
+#endif
+
+/* struct rig_conn - @fd: of vsock */
 struct rig_conn {
 	uint32_t number;
+	int fd;
 	struct frame_in in;
 	bool gone, shut;
 };
@@ -53,6 +59,7 @@ struct rig {
 	int kills, saves, pauses, resumes, snapshots;
 	struct engine_snapshot to; /* of the last snapshot */
 	bool save_fails;
+	bool agent_runs; /* vsock */
 	/* the agent */
 	int agent;
 	struct link *link;
@@ -75,7 +82,7 @@ struct rig *rig_new(enum launch_mode mode);
 struct rig *rig_new_rooted(void);
 void rig_free(struct rig *r);
 void rig_pump(struct rig *r);
-/* rig_agent_up() - the agent takes the RESET and says HELLO */
+/* rig_agent_up() - the agent takes the RESET and says HELLO; vsock: it listens */
 void rig_agent_up(struct rig *r);
 /* rig_find() - the nth message of @type the agent got, or NULL */
 const struct rig_seen *rig_find(const struct rig *r, enum agent_host_type type, size_t nth);
@@ -83,6 +90,11 @@ struct rig_conn *rig_conn(struct rig *r, uint32_t number);
 /* rig_say() - the agent says @g on @conn */
 void rig_say(struct rig *r, uint32_t conn, const struct agent_guest_msg *g);
 void rig_say_type(struct rig *r, uint32_t conn, enum agent_guest_type type);
+/* rig_say_raw() - any bytes on @conn */
+void rig_say_raw(struct rig *r, uint32_t conn, const void *p, size_t n);
+/* rig_shut(), rig_drop() - the agent will say no more on @conn; it drops it */
+void rig_shut(struct rig *r, uint32_t conn);
+void rig_drop(struct rig *r, uint32_t conn);
 void rig_output(struct rig *r, uint32_t conn, uint32_t stream, const void *p, size_t n);
 void rig_started(struct rig *r, uint32_t conn, uint32_t window);
 /* rig_control() - number of the control connection */

@@ -143,7 +143,7 @@ static void test_small_messages_to_a_slow_client(void **state _unused_)
 		_cleanup_buf_ struct buf many = { 0 };
 		for (int i = 0; i < 1024; i++)
 			buf_append(&many, one.data, one.len);
-		assert_int_equal(link_send(r->link, conn, many.data, many.len), 0);
+		rig_say_raw(r, conn, many.data, many.len);
 		rig_pump(r);
 	}
 	rig_say_type(r, conn, AGENT_GUEST_EXITED);
@@ -260,12 +260,12 @@ static void test_guest_nonsense(void **state _unused_)
 	expect_command_ends(again, "started the command twice");
 	r = up();
 	c = rig_command(r, "x", 0, &conn);
-	assert_int_equal(link_send(r->link, conn, "\0\0\0\x02\xff\xff", 6), 0);
+	rig_say_raw(r, conn, "\0\0\0\x02\xff\xff", 6);
 	rig_expect_error(r, &c, VIAL_E_PROTOCOL, "malformed");
 	assert_false(rig_ended(r));
 	rig_hang_up(&c);
 	c = rig_command(r, "y", 0, &conn);
-	link_abort(r->link, conn);
+	rig_drop(r, conn);
 	rig_expect_error(r, &c, VIAL_E_PROTOCOL, "dropped the command's connection");
 	rig_hang_up(&c);
 	rig_free(r);

@@ -158,6 +158,22 @@ class Usage(Base):
         self.assertEqual(home.returncode, 1)
         self.assertIn(b"FAIL  home", home.stdout)
 
+    def test_selftest(self):
+        """The stub cannot pause, and its forked children share this machine's machine-id: a finding, but no end."""
+        r = self.vial("--json", "doctor", "--selftest")
+        found = {c["name"]: (c["result"], c["found"]) for c in json.loads(r.stdout)}
+        self.assertEqual(r.returncode, 1)
+        self.assertEqual(found["qemu"][0], "ok")
+        for name in ("self-start", "self-restore", "self-exec", "self-clock", "self-snapshot"):
+            self.assertEqual(found[name][0], "ok", found)
+        self.assertEqual(found["self-pause"], ("warn", "no pause here"))
+        self.assertEqual(found["self-fork"], ("fail", "two children have one machine-id"))
+        r = self.vial("doctor", "--selftest", env={"STUB_FAIL": "no machine today"})
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(b"FAIL  self-start      no machine today", r.stdout)
+        self.assertNotIn(b"self-restore", r.stdout)
+        self.assertNotIn(b"self-", self.vial("doctor", "--selftest=false").stdout)
+
     def test_init(self):
         spec = self.path("spec-out.json")
         self.path("vial.json", '{"memory": 512}')

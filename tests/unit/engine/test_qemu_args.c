@@ -10,7 +10,7 @@
 static struct launch launch_of(enum launch_mode mode, size_t n_extents)
 {
 	struct launch l = { .mode = mode,
-			    .qemu = (char *)"/usr/bin/qemu",
+			    .program = (char *)"/usr/bin/qemu",
 			    .accel = (char *)"tcg",
 			    .machine = (char *)"pc-q35-7.2",
 			    .cmdline = (char *)"console=ttyS0 quiet",
@@ -257,7 +257,7 @@ static void test_incomplete(void **state _unused_)
 	l.accel = NULL;
 	refused(l);
 	l = launch_of(LAUNCH_COLD, 1);
-	l.qemu = NULL;
+	l.program = NULL;
 	refused(l);
 	l = launch_of(LAUNCH_COLD, 1);
 	l.machine = NULL;

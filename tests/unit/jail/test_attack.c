@@ -402,7 +402,7 @@ static int run_matrix(uid_t box)
 	dup2(stray, STRAY_FD);
 	close(stray);
 	prove(&p, provable);
-	for (enum jail_profile profile = JAIL_MONITOR; profile <= JAIL_UNPACK_DIR; profile++)
+	for (enum jail_profile profile = JAIL_MONITOR; profile <= JAIL_VMM; profile++)
 		for (size_t i = 0; i < ARRAY_SIZE(layers); i++) {
 			unsigned int without = layers[i];
 

@@ -11,7 +11,8 @@ static void fill(struct launch *l)
 {
 	*l = (struct launch){ .mode = LAUNCH_RESTORE,
 			      .id = "0123456789abcdef0123456789abcdef",
-			      .qemu = strdup("/usr/bin/qemu"),
+			      .program = strdup("/usr/bin/qemu"),
+			      .engine = LAUNCH_KVM,
 			      .accel = strdup("tcg"),
 			      .machine = strdup("pc-q35-7.2"),
 			      .cmdline = strdup(""),
@@ -42,8 +43,9 @@ static void test_round_trip(void **state _unused_)
 	assert_int_equal(launch_encode(&a, &b), 0);
 	assert_int_equal(launch_decode(b.data, b.len, &z), 0);
 	assert_int_equal(z.mode, a.mode);
+	assert_int_equal(z.engine, LAUNCH_KVM);
 	assert_string_equal(z.id, a.id);
-	assert_string_equal(z.qemu, a.qemu);
+	assert_string_equal(z.program, a.program);
 	assert_string_equal(z.accel, a.accel);
 	assert_string_equal(z.machine, a.machine);
 	assert_string_equal(z.cmdline, "");

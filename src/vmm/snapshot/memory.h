@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writing guest memory out, while all vCPUs stand.
+ *
+ * What changed since the files were mapped is known from two sources that are joined in gmem's bitmap: KVM's log of what
+ * vCPUs wrote, and the devices' own marks. Only file-backed pages need it: in anonymous ones everything that is not
+ * zero has been written.
+ */
+#ifndef VMM_SNAPSHOT_MEMORY_H
+#define VMM_SNAPSHOT_MEMORY_H
+
+#include "vmm/mem.h"
+#include "vmm/snapshot/memmap.h"
+#include "vmm/vm.h"
+
+#define MEMORY_SLOT_MIN \
+	(8ULL << 20) /* anonymous stretches of this and more get a slot without a log, with huge pages */
+
+/**
+ * memory_slots() - how KVM shall see the memory that @map describes
+ * @log:	what is file-backed gets a log
+ * @ret:	room for VM_SLOTS_MAX
+ * Return: number of slots.
+ */
+size_t memory_slots(const struct memmap *map, const struct gmem *mem, bool log, struct vm_slot *ret);
+
+/**
+ * memory_write_all() - all of memory that is not zero to @fd (page n at its offset; the file gets the memory's length)
+ * @map:	how memory is kept now
+ * @ret:	zeroed; the map of what was written: layers 0 and 1
+ * Return: 0 or -errno.
+ */
+int memory_write_all(const struct gmem *mem, const struct memmap *map, int fd, struct memmap *ret);
+
+/**
+ * memory_write_changed() - only what differs from the files of @map
+ * @vm:		its slots' logs are read (and begin anew) into vm->mem->dirty
+ * @ret:	zeroed; @map with layer map->layers + 1 where @fd has it
+ * Return: 0 or -errno.
+ */
+int memory_write_changed(struct vm *vm, const struct memmap *map, int fd, struct memmap *ret);
+
+/**
+ * memory_remap() - go on with what is in @fd instead of the pages just written to it
+ * @map:	of what @fd's layer (the highest) holds
+ * From now on changes are counted anew.
+ * Return: 0 or -errno (then part may be remapped: both hold the same bytes).
+ */
+int memory_remap(struct vm *vm, const struct memmap *map, int fd);
+
+/* memory_punch() - holes in a file mapped shared where its pages are zeros; @ret: its map; 0 or -errno */
+int memory_punch(const struct gmem *mem, int fd, struct memmap *ret);
+
+#endif

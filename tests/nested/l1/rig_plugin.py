@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pytest plugin of the nested rig, in L1: runs the tests listed in $RIG_IDS, and reports each at its end as a JSON line to $RIG_RESULTS.
+
+A line tells the test's id and outcome, its seconds, and {pid: VM exits} of every $RIG_VMM (vial-vmm) that ran meanwhile, so that the host can see
+that KVM was used. Exits are counted by the kernel's kvm_exit tracepoint by thread; its sched_process_exec and task_newtask
+tell which threads belong to which process.
+"""
+import json
+import os
+import pathlib
+import re
+
+import pytest
+
+TRACING = pathlib.Path("/sys/kernel/tracing")
+HIST = "hist:keys=common_pid.execname:size=65536"
+INSTANCE = TRACING / "instances/rig"
+CLONE_THREAD = 0x10000
+TEXT_MAX = 6000  # of a failure
+VMM = os.environ.get("RIG_VMM", "vial-vmm")
+COMM = VMM[:15]  # what the kernel calls its threads
+
+
+class Exits:
+    """VM exits of each virtual machine monitor since the last take()."""
+
+    def __init__(self):
+        INSTANCE.mkdir(exist_ok=True)
+        (INSTANCE / "buffer_size_kb").write_text("4096")
+        (INSTANCE / "events/task/task_newtask/filter").write_text(f"clone_flags & {CLONE_THREAD}")
+        for event in ("sched/sched_process_exec", "task/task_newtask"):
+            (INSTANCE / "events" / event / "enable").write_text("1")
+        self.vmms = set()
+        self.leader = {}
+        self.take()
+
+    def follow(self):
+        """Learn new processes of the monitor and their threads."""
+        for line in (INSTANCE / "trace").read_text().splitlines():
+            if m := re.search(r" sched_process_exec: filename=(\S+) pid=(\d+)", line):
+                if m[1].endswith("/" + VMM):
+                    self.vmms.add(int(m[2]))
+            elif m := re.match(r"\s*.*-(\d+)\s+\[\d+\].* task_newtask: pid=(\d+) ", line):
+                parent = int(m[1])
+                self.leader[int(m[2])] = self.leader.get(parent, parent)
+        (INSTANCE / "trace").write_text("")
+
+    def take(self):
+        self.follow()
+        trigger = TRACING / "events/kvm/kvm_exit"
+        text = (trigger / "hist").read_text()
+        with open(trigger / "trigger", "a") as f:
+            f.write(HIST + ":clear")
+        found = {}
+        for m in re.finditer(r"\{ common_pid: (.*?)\s*\[\s*(\d+)\] \} hitcount:\s+(\d+)", text):
+            pid = self.leader.get(int(m[2]), int(m[2]))
+            if pid in self.vmms or m[1] == COMM:
+                found[pid] = found.get(pid, 0) + int(m[3])
+        return found
+
+
+class Reporter:
+    def __init__(self):
+        self.fd = os.open(os.environ["RIG_RESULTS"], os.O_WRONLY)
+        self.exits = Exits()
+        self.say(event="start")
+
+    def say(self, **m):
+        data = json.dumps(m).encode() + b"\n"
+        while data:
+            data = data[os.write(self.fd, data):]
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item):
+        self.reports = []
+        self.exits.take()
+        yield
+        bad = [r for r in self.reports if r.outcome != "passed"]
+        worst = next((r for r in bad if r.outcome == "failed"), bad[0] if bad else None)
+        why = ""
+        if worst is not None:
+            why = str(worst.longrepr[2] if isinstance(worst.longrepr, tuple) else worst.longreprtext)[-TEXT_MAX:]
+        self.say(event="test", id=item.nodeid, outcome=worst.outcome if worst else "passed", why=why,
+                 seconds=round(sum(r.duration for r in self.reports), 2), exits=self.exits.take())
+
+    def pytest_runtest_logreport(self, report):
+        self.reports.append(report)
+
+    def pytest_sessionfinish(self, exitstatus):
+        self.say(event="end", code=int(exitstatus))
+
+
+def pytest_configure(config):
+    if "RIG_RESULTS" in os.environ:
+        config.pluginmanager.register(Reporter())
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = set(pathlib.Path(os.environ["RIG_IDS"]).read_text().splitlines())
+    keep = [i for i in items if i.nodeid in wanted]
+    config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in wanted])
+    items[:] = keep
