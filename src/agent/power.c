@@ -54,8 +54,9 @@ static void look(struct agent *a)
 
 	if (!p->done)
 		return;
-	if (now >= p->settled_ns && (!p->frozen || cgroups_is_frozen(a->cgroups)) && cmds_settled(a->cmds) &&
-	    a->transport->idle(a->transport)) {
+	/* A zygote that was just made is frozen with the commands, however far it has come. */
+	bool at_rest = p->frozen ? cgroups_is_frozen(a->cgroups) : cmds_settled(a->cmds);
+	if (now >= p->settled_ns && at_rest && a->transport->idle(a->transport)) {
 		finish(p, &err);
 		return;
 	}

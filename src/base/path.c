@@ -49,7 +49,8 @@ static int empty_dir(int fd, dev_t dev)
 			continue;
 		int r = 0;
 		/* Only directories can be entered, and only theirs tells: overlayfs gives files another device. */
-		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) && st.st_dev != dev)
+		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+		    st.st_dev != dev)
 			r = -EXDEV;
 		else
 			r = path_rm_rf_at(dirfd(d), e->d_name);

@@ -144,8 +144,10 @@ static bool start_command(struct client *c, struct slice body)
 	return alive;
 }
 
-/* The same for a request that came while the box was held. */
-static bool start_waiting(struct client *c)
+static bool client_process(struct client *c);
+
+/* Takes the request out of its place, so that what came behind it is dealt with, too. False if the client was freed. */
+static bool start_kept(struct client *c)
 {
 	_cleanup_buf_ struct buf request = c->request;
 
@@ -159,16 +161,22 @@ void clients_start_pending(struct monitor *m)
 {
 	struct client *c = m->clients, *prev;
 
-	if (m->held)
-		return;
 	/* The list has the newest first; commands start in the order in which their clients came. */
 	while (c && c->next)
 		c = c->next;
 	for (; c; c = prev) {
 		prev = c->prev;
-		if (c->request.len && !c->ending && start_waiting(c))
+		if (c->request.len && !c->ending && start_kept(c))
 			(void)client_process(c);
 	}
+}
+
+/* While the box is held no command is started: this one waits for clients_start_pending(). */
+static bool keep_request(struct client *c, struct slice body)
+{
+	c->request.limit = FRAME_MAX_EXEC;
+	buf_append(&c->request, body.p, body.n);
+	return buf_ok(&c->request) ? true : client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
 }
 
 void clients_fail_all(struct monitor *m)
@@ -197,11 +205,7 @@ static bool on_exec(struct client *c, struct slice body)
 	if (c->m->state >= MON_ENDING)
 		return client_error_str(c, c->m->why_code ? c->m->why_code : VIAL_E_STATE,
 					c->m->why[0] ? c->m->why : "the box is stopping");
-	if (!c->m->held)
-		return start_command(c, body);
-	c->request.limit = FRAME_MAX_EXEC;
-	buf_append(&c->request, body.p, body.n);
-	return buf_ok(&c->request) ? true : client_error_str(c, VIAL_E_NO_MEMORY, "out of memory");
+	return c->m->held ? keep_request(c, body) : start_command(c, body);
 }
 
 static bool on_credit(struct client *c, const struct agent_credit *credit)
@@ -282,7 +286,7 @@ static bool client_msg(struct client *c, const struct mon_msg *m)
 	}
 }
 
-/* Does what the client said so far. While its command waits (control.c), so does all it says about it. */
+/* Does what the client said so far. While its command is kept, so is all it says about it. */
 static bool client_process(struct client *c)
 {
 	const uint8_t *p;
@@ -290,7 +294,7 @@ static bool client_process(struct client *c)
 	size_t n;
 	int r = 0;
 
-	while (r == 0 && !c->ending && !c->request.len) {
+	while (r == 0 && !c->ending && c->request.len == 0) {
 		r = frame_in_next(&c->in, &p, &n);
 		if (r == 0)
 			return true;

@@ -271,7 +271,7 @@ int guest_init(struct monitor *m, struct vial_err *err)
 		r = transport_link_new(&m->launch, &transport_callbacks, m, &m->transport);
 	/* A boot takes seconds, by which the clock that the guest is told would be late. */
 	m->held = !launch_incoming(&m->launch);
-	if (!m->held)
+	if (!m->held && m->launch.mode != LAUNCH_CONVERT) /* nobody runs there */
 		r = r ?: first_requests(m);
 	return r < 0 ? err_sys(err, r, "prepare the way to the guest's agent") : 0;
 }

@@ -140,6 +140,7 @@ void control_snapshotted(void *data, const char *why, bool switched, uint64_t pa
 /* client_tell() - a message of control.c; @last: and then goodbye */
 void client_tell(struct client *c, const struct mon_msg *msg, bool last);
 void clients_accept(struct monitor *m, int listen_fd);
+/* clients_start_pending() - the box is held no more */
 void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);
 bool clients_guest_data(struct monitor *m, uint32_t conn, const uint8_t *p, size_t n);

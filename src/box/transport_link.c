@@ -165,7 +165,12 @@ int transport_link_new(const struct launch *launch, const struct transport_event
 	r = link_new(LINK_HOST, &link_callbacks, l, &l->link);
 	if (r == 0 && getrandom(epoch, sizeof(epoch), 0) != sizeof(epoch))
 		r = -EIO;
-	r = r ?: link_reset(l->link, launch->reset_key, launch->next_key, epoch);
+	/*
+	 * Where a snapshot is converted nobody runs who would read. QEMU would put it into the guest's buffers all the same, perhaps
+	 * between saving the device and the end, and a guest made of the two would miss what it is sent first.
+	 */
+	if (launch->mode != LAUNCH_CONVERT)
+		r = r ?: link_reset(l->link, launch->reset_key, launch->next_key, epoch);
 	if (r < 0) {
 		op_free(&l->t);
 		return r;

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "vmm/machine.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/vsock.h"
 
 static struct slice slice_of(const char *s)
@@ -46,6 +47,9 @@ static void stats(struct machine *m)
 	if (m->windows[WINDOW_VSOCK].dev)
 		vsock_counts(m->windows[WINDOW_VSOCK].dev, &msg.stats[VMM_STAT_VSOCK_TO_GUEST],
 			     &msg.stats[VMM_STAT_VSOCK_FROM_GUEST]);
+	if (m->windows[WINDOW_BALLOON].dev)
+		balloon_counts(m->windows[WINDOW_BALLOON].dev, &msg.stats[VMM_STAT_BALLOON_BYTES],
+			       &msg.stats[VMM_STAT_FREE_BYTES]);
 	tell(m, &msg);
 }
 
@@ -74,6 +78,19 @@ static void unsupported(struct machine *m, uint32_t type)
 	int r = err_set(&err, VIAL_E_UNSUPPORTED, "not possible");
 
 	done(m, type, r, &err);
+}
+
+/* How much the guest has given back, and when, is told by STATS. */
+static void balloon(struct machine *m, uint64_t bytes)
+{
+	struct virtio_dev *dev = m->windows[WINDOW_BALLOON].dev;
+
+	if (!dev) {
+		unsupported(m, VMM_BALLOON);
+		return;
+	}
+	balloon_target(dev, bytes);
+	done(m, VMM_BALLOON, 0, NULL);
 }
 
 /* Whatever fails is told by the stream, which is closed then. */
@@ -129,6 +146,9 @@ static void handle(struct machine *m, const struct vmm_msg *msg, int fds[3])
 		break;
 	case VMM_STATS:
 		stats(m);
+		break;
+	case VMM_BALLOON:
+		balloon(m, msg->balloon_bytes);
 		break;
 	case VMM_CONNECT:
 	case VMM_ACCEPT:

@@ -6,7 +6,11 @@
 #include "base/err.h"
 #include "vmm/block/block.h"
 #include "vmm/machine.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
+#include "vmm/virtio/console.h"
+#include "vmm/virtio/net.h"
+#include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
 
 /* What a box writes goes with it when the host crashes: there is no one to whom a flush could matter. */
@@ -86,6 +90,29 @@ static int add_vsock(struct machine *m, struct vial_err *err)
 	return r < 0 ? err_sys(err, r, "vsock device") : machine_add(m, WINDOW_VSOCK, dev, err);
 }
 
+/* add_small() - those that need nothing but, at most, a descriptor */
+static int add_small(struct machine *m, struct vial_err *err)
+{
+	const struct virtio_env env = machine_env(m);
+	struct virtio_dev *dev;
+	int net = machine_fd(m, VMM_FD_NET, 0);
+	int r = console_new(&env, machine_fd(m, VMM_FD_CONSOLE, 0), &dev);
+
+	r = r < 0 ? err_sys(err, r, "console device") : machine_add(m, WINDOW_CONSOLE, dev, err);
+	if (r < 0)
+		return r;
+	r = rng_new(&env, &dev);
+	r = r < 0 ? err_sys(err, r, "entropy device") : machine_add(m, WINDOW_RNG, dev, err);
+	if (r < 0)
+		return r;
+	r = balloon_new(&env, &dev);
+	r = r < 0 ? err_sys(err, r, "balloon device") : machine_add(m, WINDOW_BALLOON, dev, err);
+	if (r < 0 || net < 0)
+		return r;
+	r = net_new(&env, net, &dev);
+	return r < 0 ? err_sys(err, r, "network device") : machine_add(m, WINDOW_NET, dev, err);
+}
+
 int machine_fork_upper(struct machine *m, int fd, struct vial_err *err)
 {
 	struct virtio_dev *dev = m->windows[WINDOW_UPPER].dev;
@@ -102,5 +129,7 @@ int machine_devices(struct machine *m, struct vial_err *err)
 {
 	int r = m->launch.n_extents > 0 ? add_disks(m, err) : 0;
 
-	return r < 0 ? r : add_vsock(m, err);
+	if (r == 0)
+		r = add_vsock(m, err);
+	return r < 0 ? r : add_small(m, err);
 }

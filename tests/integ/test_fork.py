@@ -132,6 +132,19 @@ def test_children_outlive_their_parent(vial):
         assert d.run(d.fork(child, 1)[0], "cat /root/x") == "data\n"
 
 
+def test_as_an_ordinary_user(user_vial):
+    path = user_vial.cwd / "user.vial"
+    with driver.Driver(user_vial) as d:
+        box = d.start(*SIZE)
+        d.run(box, "echo data > /root/x; sync")
+        assert d.run(d.fork(box, 1)[0], "cat /root/x") == "data\n"
+        d.call("snapshot", box, path)
+        assert path.stat().st_uid == (harness.ORDINARY_UID if os.getuid() == 0 else os.getuid())
+    r = user_vial("run", "--from", path, "cat", "/root/x")
+    path.unlink()
+    assert (r.code, r.out) == (0, b"data\n"), r
+
+
 @pytest.mark.rig_fast
 def test_fork_errors(vial):
     with driver.Driver(vial) as d:

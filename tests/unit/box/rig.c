@@ -455,8 +455,10 @@ static struct rig *new_rig(enum launch_mode mode, bool rooted)
 	r->err = (struct vial_err)VIAL_ERR_INIT;
 	r->m.launch.mode = mode;
 	r->m.launch.rooted = rooted;
-	r->m.launch.fstype = strdup("erofs");
-	r->m.launch.hostname = strdup("box");
+	if (mode != LAUNCH_CONVERT) { /* which has no guest to tell */
+		r->m.launch.fstype = strdup("erofs");
+		r->m.launch.hostname = strdup("box");
+	}
 	memset(r->m.launch.id, 'a', 32);
 	pair(&r->lifeline, &theirs);
 	give(r, LAUNCH_FD_LIFELINE, theirs);

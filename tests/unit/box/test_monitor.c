@@ -57,6 +57,23 @@ static void test_rooted(void **state _unused_)
 	end(r, &line);
 }
 
+/* A machine that only turns a snapshot into a template's files: whatever it is sent would be in what it saves. */
+static void test_conversion_is_sent_nothing(void **state _unused_)
+{
+	struct rig *r = rig_new(LAUNCH_CONVERT);
+	struct rig_client line = lifeline(r);
+	char c;
+
+	monitor_flush_agent(&r->m);
+	rig_pump(r);
+	assert_int_equal(recv(r->agent, &c, 1, MSG_DONTWAIT), -1);
+	r->ev->saved(r->ev_data, NULL);
+	assert_int_equal(r->kills, 1);
+	r->ev->exited(r->ev_data, "killed");
+	rig_expect(r, &line, MON_DONE);
+	end(r, &line);
+}
+
 static void test_answer_not_asked_for(void **state _unused_)
 {
 	struct rig_client line;
@@ -308,6 +325,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ready),
 		cmocka_unit_test(test_rooted),
+		cmocka_unit_test(test_conversion_is_sent_nothing),
 		cmocka_unit_test(test_answer_not_asked_for),
 		cmocka_unit_test(test_setup_fails),
 		cmocka_unit_test(test_malformed_control_message),
