@@ -38,7 +38,6 @@ enum machine_window {
  * @map:	which file each page of memory comes from
  * @windows:	window n is in use if windows[n].dev
  * @control:	the monitor's socket
- * @running:	RUNNING was sent
  */
 struct machine {
 	struct vmm_launch launch;
@@ -57,7 +56,6 @@ struct machine {
 	int control;
 	struct loop_src *control_src;
 	struct loop_src *event_src;
-	bool running;
 };
 
 /**

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -53,6 +54,7 @@ int main(void)
 		fputs("vial-vmm is started by vial-monitor; to run a box, use vial\n", stderr);
 		return 2;
 	}
+	(void)mallopt(M_ARENA_MAX, 1); /* vCPU threads allocate once: no heap of their own */
 	(void)fd_set_nonblock(VMM_FD_CONTROL, true);
 	int r = run(&m, &err);
 	if (r < 0)

@@ -138,7 +138,9 @@ static bool anonymous(const struct memmap *map, uint64_t page, uint64_t n)
 	return true;
 }
 
-int memory_write_all(const struct gmem *mem, const struct memmap *map, int fd, struct memmap *ret)
+/* write_whole() - all that is not zero, as @layer; the map then names no other */
+static int write_whole(const struct gmem *mem, const struct memmap *map, int fd, uint32_t layer,
+		       struct memmap *ret)
 {
 	bool may_skip = !swap_used();
 	uint64_t pages = mem->size / GMEM_PAGE;
@@ -151,10 +153,15 @@ int memory_write_all(const struct gmem *mem, const struct memmap *map, int fd, s
 
 		if (written < 0)
 			return (int)written;
-		r = memmap_add(ret, CHUNK_PAGES, written > 0);
+		r = memmap_add(ret, CHUNK_PAGES, written > 0 ? layer : 0);
 	}
-	ret->layers = 1;
+	ret->layers = layer;
 	return r;
+}
+
+int memory_write_all(const struct gmem *mem, const struct memmap *map, int fd, struct memmap *ret)
+{
+	return write_whole(mem, map, fd, 1, ret);
 }
 
 /* fetch_log() - what vCPUs wrote since the last time, into the bitmap */
@@ -199,12 +206,13 @@ struct runs {
 /* add_run() - false if there is no room */
 static bool add_run(struct runs *r, uint64_t page, uint64_t n, bool joinable)
 {
-	struct memmap_extent *l = r->n ? &r->e[r->n - 1] : NULL;
-	uint64_t end = l ? l->page + l->n : 0;
+	if (r->n > 0) {
+		struct memmap_extent *l = &r->e[r->n - 1];
 
-	if (l && page - end <= (joinable ? r->gap : 0)) {
-		l->n = (uint32_t)(page + n - l->page);
-		return true;
+		if (page - (l->page + l->n) <= (joinable ? r->gap : 0)) {
+			l->n = (uint32_t)(page + n - l->page);
+			return true;
+		}
 	}
 	if (r->n == RUNS_MAX)
 		return false;
@@ -271,34 +279,48 @@ static bool find_runs(struct runs *r, const struct gmem *mem, const struct memma
 	return fits;
 }
 
+/* write_runs() - the changed pages; -E2BIG if that would be too many stretches */
+static int write_runs(const struct gmem *mem, const struct memmap *map, int fd, struct runs *runs,
+		      struct memmap *ret)
+{
+	while (!find_runs(runs, mem, map)) {
+		if (runs->gap >= GAP_LAST)
+			return -E2BIG;
+		runs->gap *= 4;
+	}
+	int r = memmap_overlay(map, runs->e, runs->n, ret);
+	if (r < 0)
+		return r;
+	if (ftruncate(fd, (off_t)mem->size) < 0)
+		return -errno;
+	for (size_t i = 0; i < runs->n; i++) {
+		/* Zeros stay holes even where a file below has other bytes: the map says whose page it is. */
+		int64_t n = write_nonzero(mem, fd, runs->e[i].page, runs->e[i].n);
+
+		if (n < 0)
+			return (int)n;
+	}
+	ret->layers = runs->layer;
+	return 0;
+}
+
 int memory_write_changed(struct vm *vm, const struct memmap *map, int fd, struct memmap *ret)
 {
-	struct runs runs = { .gap = GAP_FIRST, .layer = map->layers + 1 };
 	_cleanup_free_ struct memmap_extent *e = calloc(RUNS_MAX, sizeof(*e));
-	int r = fetch_log(vm);
+	struct runs runs = { .e = e, .gap = GAP_FIRST, .layer = map->layers + 1 };
 
-	if (r < 0 || !e)
-		return r < 0 ? r : -ENOMEM;
+	if (!e)
+		return -ENOMEM;
 	if (runs.layer > MEMMAP_LAYERS_MAX)
 		return -E2BIG;
-	runs.e = e;
-	while (!find_runs(&runs, vm->mem, map)) {
-		if (runs.gap >= GAP_LAST)
-			return -E2BIG;
-		runs.gap *= 4;
-	}
-	if (ftruncate(fd, (off_t)vm->mem->size) < 0)
-		return -errno;
-	for (size_t i = 0; r == 0 && i < runs.n; i++) {
-		/* Zeros stay holes even where a file below has other bytes: the map says whose page it is. */
-		int64_t n = write_nonzero(vm->mem, fd, e[i].page, e[i].n);
-
-		r = n < 0 ? (int)n : 0;
-	}
+	int r = fetch_log(vm);
 	if (r == 0)
-		r = memmap_overlay(map, e, runs.n, ret);
-	ret->layers = runs.layer;
-	return r;
+		r = write_runs(vm->mem, map, fd, &runs, ret);
+	if (r != -E2BIG)
+		return r;
+	/* Too scattered: everything then, and one mapping for each stretch of data. */
+	memmap_done(ret);
+	return write_whole(vm->mem, map, fd, runs.layer, ret);
 }
 
 /* log_slots() - slots that now have file-backed pages must be logged */

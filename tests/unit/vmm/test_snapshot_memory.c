@@ -15,7 +15,7 @@
 #include "base/fd.h"
 #include "vmm/snapshot/memory.h"
 
-#define SIZE  MIB(32)
+#define SIZE  MIB(64)
 #define PAGES (SIZE / GMEM_PAGE)
 
 static uint64_t kvm_log[PAGES / 64]; /* as KVM would keep it, for the whole memory */
@@ -214,6 +214,28 @@ static void test_scattered(void **state)
 	gmem_done(&m);
 }
 
+static void test_too_scattered(void **state)
+{
+	_cleanup_(memmap_done) struct memmap map = { 0 }, out = { 0 };
+	_cleanup_fd_ int fd0 = file(), fd1 = file(), fd2 = file();
+	int fds[] = { fd0, fd1, fd2 };
+	struct gmem m;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd0, SIZE) | ftruncate(fd1, SIZE), 0);
+	assert_int_equal(pwrite(fd1, "old", 3, GMEM_PAGE), 3);
+	for (uint64_t p = 0; p < PAGES; p++) /* as after forks without end */
+		assert_int_equal(memmap_add(&map, 1, p & 1 ? 2 : 1), 0);
+	restored(&m, &map, fds);
+	for (uint64_t p = 2; p < PAGES; p += 2)
+		guest_writes(&m, p, p % 3 ? 's' : 0);
+	assert_int_equal(memory_write_changed(&vm, &map, fd2, &out), 0);
+	assert_true(out.n < 32);
+	assert_int_equal(out.layers, 3);
+	expect_same(&m, &out, fds);
+	gmem_done(&m);
+}
+
 static void test_slots(void **state)
 {
 	_cleanup_(memmap_done) struct memmap map = { 0 };
@@ -245,7 +267,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all),	  cmocka_unit_test(test_punch),
 		cmocka_unit_test(test_changed),	  cmocka_unit_test(test_remap_and_go_on),
-		cmocka_unit_test(test_scattered), cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_scattered), cmocka_unit_test(test_too_scattered),
+		cmocka_unit_test(test_slots),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
