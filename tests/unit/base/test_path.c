@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -82,6 +84,37 @@ static void empties_and_keeps_the_directory(void **state)
 	assert_int_equal(path_empty_at(AT_FDCWD, "tree"), 0);
 }
 
+/* A file of an overlay over two file systems has another device number than its directory. Returns false without mounts. */
+static bool mount_overlay(void)
+{
+	struct stat dir, file;
+
+	/* A mount namespace of this process's own: the other tests see nothing of it. */
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    path_mkdir_p("low", 0700) < 0 || path_mkdir_p("up", 0700) < 0 ||
+	    path_mkdir_p("merged", 0700) < 0 || mount("t", "low", "tmpfs", 0, NULL) < 0 ||
+	    mount("t", "up", "tmpfs", 0, NULL) < 0 || mkdir("low/dir", 0700) < 0 ||
+	    fd_write_file_at(AT_FDCWD, "low/dir/file", "x", 1, 0600) < 0 || mkdir("up/u", 0700) < 0 ||
+	    mkdir("up/w", 0700) < 0 ||
+	    mount("o", "merged", "overlay", 0, "lowerdir=low,upperdir=up/u,workdir=up/w,xino=off") < 0)
+		return false;
+	return stat("merged/dir", &dir) == 0 && stat("merged/dir/file", &file) == 0 &&
+	       dir.st_dev != file.st_dev;
+}
+
+static void removes_trees_on_an_overlay(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	if (!mount_overlay())
+		skip(); /* mounting is root's work, and containers may not have overlayfs */
+	assert_int_equal(path_rm_rf_at(AT_FDCWD, "merged/dir"), 0);
+	assert_int_equal(lstat("merged/dir", &st), -1);
+	assert_int_equal(
+		umount2("merged", MNT_DETACH) | umount2("up", MNT_DETACH) | umount2("low", MNT_DETACH), 0);
+}
+
 static void finds_this_program(void **state)
 {
 	_cleanup_free_ char *dir = NULL;
@@ -102,6 +135,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(removes_trees_and_spares_link_targets, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(empties_and_keeps_the_directory, make_dir, remove_dir),
 		cmocka_unit_test(finds_this_program),
+		cmocka_unit_test_setup_teardown(removes_trees_on_an_overlay, make_dir, remove_dir),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
