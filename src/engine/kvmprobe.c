@@ -207,7 +207,8 @@ bool kvm_usable(char *ret_why, size_t n)
 	if (WIFEXITED(status) && (size_t)WEXITSTATUS(status) < sizeof(step_text) / sizeof(step_text[0]))
 		snprintf(ret_why, n, "%s", step_text[WEXITSTATUS(status)]);
 	else
-		snprintf(ret_why, n, "/dev/kvm did not run a test guest within %d s of CPU time", CPU_LIMIT_S);
+		snprintf(ret_why, n, "/dev/kvm did not run a test guest within %d s of CPU time",
+			 CPU_LIMIT_S);
 	return false;
 }
 
