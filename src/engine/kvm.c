@@ -433,9 +433,7 @@ static void fill(struct start *s, const struct launch *l)
 	bool has_mem = launch_fd(l, LAUNCH_FD_MEM, 0) >= 0;
 
 	s->l.mode = launch_incoming(l) ? VMM_RESTORE : VMM_COLD;
-	s->l.mem_kind = !has_mem		    ? VMM_MEM_ANON
-			: l->mode == LAUNCH_RESTORE ? VMM_MEM_PRIVATE
-						    : VMM_MEM_SHARED;
+	s->l.mem_kind = !has_mem ? VMM_MEM_ANON : launch_incoming(l) ? VMM_MEM_PRIVATE : VMM_MEM_SHARED;
 	s->l.vcpus = l->vcpus;
 	s->l.memory = l->memory;
 	s->l.cmdline = l->cmdline; /* borrowed */
@@ -605,14 +603,16 @@ static int kvm_console_fd(struct engine *e)
 	return e->console_fd;
 }
 
-/* Its memory is mapped shared: it stands in LAUNCH_FD_MEM already. */
+/* A booted machine's memory is mapped shared: it stands in LAUNCH_FD_MEM already. A resumed one's is written. */
 static int kvm_save_template(struct engine *e, struct vial_err *err)
 {
-	int fd = launch_fd(e->launch, LAUNCH_FD_STATE_OUT, 0);
+	const int fds[] = { launch_fd(e->launch, LAUNCH_FD_STATE_OUT, 0),
+			    launch_fd(e->launch, LAUNCH_FD_MEM_OUT, 0) };
+	const struct vmm_msg msg = { .type = VMM_SNAPSHOT, .flags = fds[1] < 0 ? 0 : VMM_SNAP_MEMORY };
 	int r = put_type(e, VMM_PAUSE);
 
 	e->saving = true;
-	r = r ?: put(e, &(struct vmm_msg){ .type = VMM_SNAPSHOT }, &fd);
+	r = r ?: put(e, &msg, fds);
 	return r < 0 ? err_sys(err, r, "tell vial-vmm to save the template") : 0;
 }
 

@@ -209,11 +209,15 @@ static int add_boot(const struct template_spec *spec, int dir, struct launcher *
 static int add_resume(const struct template_spec *spec, int dir, struct template *machine, struct launcher *l)
 {
 	const struct template_root *root = spec->root;
-	int mem, upper, r = add_file(l, dir, "mem", O_RDWR, LAUNCH_FD_MEM, &mem);
+	bool kvm = spec->host->engine == LAUNCH_KVM;
+	int mem, upper, r = add_file(l, dir, "mem", O_RDWR, kvm ? LAUNCH_FD_MEM_OUT : LAUNCH_FD_MEM, &mem);
 
 	l->launch.mode = LAUNCH_PREPARE;
 	memcpy(l->launch.reset_key, machine->reset_key, LINK_KEY_SIZE);
-	r = r ?: copy_sparse(machine->mem_fd, mem, (off_t)spec->memory);
+	if (kvm)
+		r = r ?: launcher_add(l, LAUNCH_FD_MEM, machine->mem_fd);
+	else
+		r = r ?: copy_sparse(machine->mem_fd, mem, (off_t)spec->memory);
 	r = r ?: launcher_add(l, LAUNCH_FD_STATE, machine->state_fd);
 	if (spec->host->engine == LAUNCH_QEMU)
 		r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());

@@ -55,6 +55,7 @@ enum launch_role {
 	LAUNCH_FD_UPPER_RO =
 		17,	    /* RESTORE: UPPER once more, read-only: it becomes a backing when it is frozen */
 	LAUNCH_FD_KVM = 18, /* kvm engine: /dev/kvm, read-write */
+	LAUNCH_FD_MEM_OUT = 19, /* kvm engine, PREPARE: memory is written to it, and MEM is read-only */
 };
 
 /**

@@ -62,7 +62,7 @@ static void answer(const struct vmm_msg *m, const int *fds)
 			(void)!write(fds[1], "memory", 6);
 		if (m->flags & VMM_SNAP_UPPER)
 			(void)!write(fds[2], "upper", 5);
-		/* fall through */
+		__attribute__((fallthrough));
 	case VMM_PAUSE:
 	case VMM_RESUME:
 		tell_done(m->type, is("disk full") && m->type == VMM_SNAPSHOT ? ENOSPC : 0,

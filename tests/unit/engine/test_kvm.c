@@ -172,7 +172,7 @@ static void test_description(void **state _unused_)
 	give(&b, LAUNCH_FD_STATE, "stat");
 	start(&b);
 	wait_for(&b, &b.exited);
-	assert_non_null(strstr(b.why, "mode 2 mem 2 "));
+	assert_non_null(strstr(b.why, "mode 2 mem 3 "));
 	assert_non_null(strstr(b.why, " differ 1:"));
 	done(&b);
 }
