@@ -187,13 +187,15 @@ static void on_control(struct loop_src *src, uint32_t events, void *data)
 static void on_event(struct loop_src *src, uint32_t events, void *data)
 {
 	struct machine *m = data;
+	char text[VM_STOP_TEXT_MAX];
 
 	(void)src;
 	(void)events;
 	vm_run_jobs(&m->vm);
-	if (m->vm.stop_reason) {
+	uint32_t reason = vm_stopped(&m->vm, text);
+	if (reason) {
 		vm_pause(&m->vm);
-		control_exited(m->control, m->vm.stop_reason, m->vm.stop_text);
+		control_exited(m->control, reason, text);
 		loop_quit(m->loop, 0);
 	}
 }

@@ -174,9 +174,12 @@ static int start_thread(struct vcpu *v)
 
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, VCPU_STACK);
+	/* With the lock: another vCPU's thread may stop the machine already, which looks at all of them. */
+	pthread_mutex_lock(&v->vm->lock);
 	int rc = pthread_create(&v->thread, &attr, vcpu_thread, v);
-	pthread_attr_destroy(&attr);
 	v->has_thread = rc == 0;
+	pthread_mutex_unlock(&v->vm->lock);
+	pthread_attr_destroy(&attr);
 	return -rc;
 }
 
@@ -282,6 +285,14 @@ void vm_pause(struct vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+bool vm_is_paused(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	bool paused = vm->hold && all_parked(vm);
+	pthread_mutex_unlock(&vm->lock);
+	return paused;
+}
+
 void vm_resume(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
@@ -305,6 +316,15 @@ void vm_stop(struct vm *vm, uint32_t reason, const char *fmt, ...)
 		wake_io_thread(vm);
 	}
 	pthread_mutex_unlock(&vm->lock);
+}
+
+uint32_t vm_stopped(struct vm *vm, char ret_text[VM_STOP_TEXT_MAX])
+{
+	pthread_mutex_lock(&vm->lock);
+	uint32_t reason = vm->stop_reason;
+	memcpy(ret_text, vm->stop_text, VM_STOP_TEXT_MAX);
+	pthread_mutex_unlock(&vm->lock);
+	return reason;
 }
 
 static void end_threads(struct vm *vm)

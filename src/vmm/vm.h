@@ -124,16 +124,17 @@ int vm_start(struct vm *vm, int (*thread_init)(void *data, struct vial_err *err)
 void vm_resume(struct vm *vm);
 /* vm_pause() - returns when all vCPUs are parked; what they asked of the I/O thread is done */
 void vm_pause(struct vm *vm);
-static inline bool vm_is_paused(const struct vm *vm)
-{
-	return vm->hold;
-}
+/* vm_is_paused() - are all vCPUs parked, and will they stay so until vm_resume()? */
+bool vm_is_paused(struct vm *vm);
 
 /**
  * vm_stop() - the machine ends: vCPUs park, io_event is signalled. Any thread; the first call counts
  * @reason:	enum vmm_exit
  */
 void vm_stop(struct vm *vm, uint32_t reason, const char *fmt, ...) _printf_(3, 4);
+
+/* vm_stopped() - why it ends (enum vmm_exit), with its text; 0 (and no text) while it may run. Any thread */
+uint32_t vm_stopped(struct vm *vm, char ret_text[VM_STOP_TEXT_MAX]);
 
 /* vm_on_io_thread() - have @fn run on the I/O thread and wait for it; vCPU threads, holding no lock */
 void vm_on_io_thread(struct vm *vm, void (*fn)(void *data), void *data);

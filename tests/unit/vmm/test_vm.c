@@ -37,6 +37,7 @@ struct fixture {
 	uint32_t device_value;
 	pthread_t io_thread;
 	bool ran_on_io;
+	char stop_text[VM_STOP_TEXT_MAX];
 };
 
 static void on_port(void *data, uint64_t off, void *p, uint32_t n, bool write)
@@ -98,13 +99,14 @@ static void start(struct fixture *f)
 static uint32_t wait_stop(struct fixture *f)
 {
 	struct pollfd p = { f->vm.io_event, POLLIN, 0 };
+	uint32_t reason;
 
-	while (!__atomic_load_n(&f->vm.stop_reason, __ATOMIC_ACQUIRE)) {
+	while (!(reason = vm_stopped(&f->vm, f->stop_text))) {
 		if (poll(&p, 1, 10000) <= 0)
 			return 0;
 		vm_run_jobs(&f->vm);
 	}
-	return f->vm.stop_reason;
+	return reason;
 }
 
 static void unmake(struct fixture *f)
@@ -285,7 +287,7 @@ static void test_thread_that_cannot_lock_itself_in(void **state)
 	make(&f, guest_counts, sizeof(guest_counts));
 	assert_int_equal(vm_start(&f.vm, refuse, NULL, &f.err), 0);
 	assert_int_equal(wait_stop(&f), VMM_EXIT_ERROR);
-	assert_string_equal(f.vm.stop_text, "no filter");
+	assert_string_equal(f.stop_text, "no filter");
 	vm_resume(&f.vm); /* too late: it never runs */
 	vm_pause(&f.vm);
 	assert_int_equal(counter(&f), 0);
