@@ -73,8 +73,8 @@ static void expire(struct vsock *vs)
 {
 	struct vconn *c;
 
-	TAILQ_FOREACH(c, &vs->closing, in_closing)
-	c->deadline_ns = 1;
+	for (c = TAILQ_FIRST(&vs->closing); c; c = TAILQ_NEXT(c, in_closing))
+		c->deadline_ns = 1;
 	vconn_expire(vs);
 	vsock_serve(vs);
 }
@@ -159,10 +159,10 @@ static void check(struct harness *h)
 		ready += c->ready;
 		closing += c->state == VCONN_CLOSING;
 	}
-	TAILQ_FOREACH(c, &vs->ready, in_ready)
-	FUZZ_CHECK(c->ready && ++in_ready <= VSOCK_CONNS_MAX);
-	TAILQ_FOREACH(c, &vs->closing, in_closing)
-	FUZZ_CHECK(c->state == VCONN_CLOSING && ++in_closing <= VSOCK_CONNS_MAX);
+	for (c = TAILQ_FIRST(&vs->ready); c; c = TAILQ_NEXT(c, in_ready))
+		FUZZ_CHECK(c->ready && ++in_ready <= VSOCK_CONNS_MAX);
+	for (c = TAILQ_FIRST(&vs->closing); c; c = TAILQ_NEXT(c, in_closing))
+		FUZZ_CHECK(c->state == VCONN_CLOSING && ++in_closing <= VSOCK_CONNS_MAX);
 	FUZZ_CHECK(ready == in_ready && closing == in_closing);
 	FUZZ_CHECK(asked == vs->n_asked && asked <= VSOCK_ASKED_MAX);
 	FUZZ_CHECK(asked == ((struct world *)h->data)->n_asked);

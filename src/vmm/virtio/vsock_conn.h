@@ -143,10 +143,10 @@ struct vsock {
 	struct virtio_dev dev;
 	struct vsock_host host;
 	uint8_t *rings;
-	LIST_HEAD(, vconn) free;
-	LIST_HEAD(, vconn) hash[VSOCK_HASH];
-	TAILQ_HEAD(, vconn) ready;
-	TAILQ_HEAD(, vconn) closing;
+	LIST_HEAD(vconn_slots, vconn) free;
+	LIST_HEAD(vconn_bucket, vconn) hash[VSOCK_HASH];
+	TAILQ_HEAD(vconn_line, vconn) ready;
+	TAILQ_HEAD(vconn_leaving, vconn) closing;
 	uint32_t n_asked, n_guest;
 	uint32_t next_port;
 	bool reset_wanted;
