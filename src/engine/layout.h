@@ -21,10 +21,11 @@
 #define LAYOUT_VCPUS_MAX  64
 #define LAYOUT_MEMORY_MIN (128ULL << 20) /* smallest class */
 
-#define LAYOUT_CMDLINE                                                             \
-	"quiet loglevel=3 panic=-1 rdinit=/init i8042.noaux i8042.nokbd "          \
-	"random.trust_cpu=on cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 " \
-	"no_timer_check rcupdate.rcu_expedited=1 nomodeset nowatchdog audit=0 psi=0 lsm=landlock,yama"
+#define LAYOUT_CMDLINE                                                                                  \
+	"quiet loglevel=3 panic=-1 rdinit=/init i8042.noaux i8042.nokbd "                               \
+	"random.trust_cpu=on cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 "                      \
+	"no_timer_check rcupdate.rcu_expedited=1 nomodeset nowatchdog audit=0 psi=0 lsm=landlock,yama " \
+	"dummy.numdummies=0" /* built in, the driver would make a device by itself */
 
 /*
  * Under TCG every block of code that runs costs its translation, and time is read often. All vCPUs' TSC are
