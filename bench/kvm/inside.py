@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-BUILD = pathlib.Path("/work/build")
+BUILD = pathlib.Path("/rig/build")
 VIAL, PROBE, DRIVER, FIRST_EXIT = (BUILD / p for p in ("src/vial", "bench/bench-probe", "tests/integ/lib-driver", "bench/kvm/first-exit"))
 TRACE = pathlib.Path("/sys/kernel/tracing/instances/bench/events/kvm")
 TOP_HIST = pathlib.Path("/sys/kernel/tracing/events/kvm/kvm_exit/trigger")
@@ -22,7 +22,7 @@ LIMIT_S = 60  # of virtual time, which may be an hour of the host's
 MEMORY = "512"
 MICROVM = ["qemu-system-x86_64", "-M", "microvm,x-option-roms=off,rtc=on,auto-kernel-cmdline=off", "-accel", "kvm", "-cpu", "host", "-smp", "1",
            "-m", MEMORY, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-           "-kernel", f"{BUILD}/guest/vmlinuz-small", "-initrd", "/work/microvm.cpio",
+           "-kernel", f"{BUILD}/guest/vmlinuz-small", "-initrd", "/rig/microvm.cpio",
            "-append", "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=nowatchdog rdinit=/init"]
 
 

@@ -6,8 +6,8 @@
  * group; the kernel reports when the last has stopped, in cgroup.events, which is polled. Output that the
  * transport has not yet taken must leave too. Both are looked at whenever something happens, and a timer
  * looks again every QUIESCE_LOOK_MS since a transport does not tell when it has become idle. Without commands
- * nothing is frozen: a machine restored from a template then has nothing to thaw. Its zygote waits in any case. Such a
- * machine is given SETTLE_MS first: what the kernel still does for those that have ended (control groups die in several
+ * nothing is frozen: a machine restored from a template then has nothing to thaw. Its zygote waits in any case. A future
+ * template is given SETTLE_MS first: what the kernel still does for those that have ended (control groups die in several
  * steps) would otherwise be saved half done, and finished anew in each box.
  *
  * Power-off blocks: nobody is left to be served. Commands get SIGTERM and a moment, then SIGKILL.
@@ -101,7 +101,17 @@ int power_init(struct agent *a)
 	return r;
 }
 
-int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_err *err)
+/* What can be done ahead for the machines that are made of a template is done now. */
+static void prepare(struct agent *a, bool for_template)
+{
+	if (for_template)
+		touch_root(CHILD_DEFAULT_PATH);
+	cmds_tidy(a->cmds);
+	if (for_template)
+		scout_wait(a->transport->wake_fd);
+}
+
+int power_quiesce(struct agent *a, bool for_template, power_done_fn *done, void *user, struct vial_err *err)
 {
 	struct power *p = &a->power;
 	int r;
@@ -115,11 +125,7 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 	}
 	cmds_hold(a->cmds, true);
 	p->frozen = cmds_alive(a->cmds);
-	if (!p->frozen && a->root.ready)
-		touch_root(CHILD_DEFAULT_PATH);
-	cmds_tidy(a->cmds);
-	if (!p->frozen && a->root.ready)
-		scout_wait(a->transport->wake_fd);
+	prepare(a, for_template && !p->frozen && a->root.ready);
 	r = p->frozen ? cgroups_freeze(a->cgroups, true) : 0;
 	if (r < 0) {
 		cmds_hold(a->cmds, false);
@@ -133,7 +139,7 @@ int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_
 	p->user = user;
 	p->by = user;
 	p->quiet = true;
-	p->settled_ns = clock_mono_ns() + (p->frozen ? 0 : SETTLE_MS * NS_PER_MS);
+	p->settled_ns = clock_mono_ns() + (for_template ? SETTLE_MS * NS_PER_MS : 0);
 	p->deadline_ns = clock_mono_ns() + QUIESCE_MAX_MS * NS_PER_MS;
 	loop_timer_set(p->timer, p->settled_ns);
 	return 0;

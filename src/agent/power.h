@@ -35,10 +35,11 @@ int power_init(struct agent *a); /* 0 or -errno */
 
 /**
  * power_quiesce() - freeze every command, stop reading output, let what is queued leave, then call @done
+ * @for_template: prepare for many machines made of this one, and let the kernel settle first
  * Disks that no root uses yet lose their driver, so that others can take their place.
  * Return: 0 (@done will be called, not from here), or a VIAL_E_* in @err.
  */
-int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_err *err);
+int power_quiesce(struct agent *a, bool for_template, power_done_fn *done, void *user, struct vial_err *err);
 /* power_forget() - @user is gone: its quiesce goes on, @done is not called */
 void power_forget(struct agent *a, const void *user);
 int power_thaw(struct agent *a, struct vial_err *err); /* 0 or a VIAL_E_* */

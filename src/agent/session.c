@@ -164,11 +164,11 @@ static void quiesce_done(void *user, const struct vial_err *err)
 	answer(s, err, AGENT_FAIL_OTHER);
 }
 
-static void do_quiesce(struct session *s, const struct agent_host_msg *m _unused_)
+static void do_quiesce(struct session *s, const struct agent_host_msg *m)
 {
 	struct vial_err err = VIAL_ERR_INIT;
 
-	if (power_quiesce(s->agent, quiesce_done, s, &err) == 0)
+	if (power_quiesce(s->agent, m->quiesce.for_template, quiesce_done, s, &err) == 0)
 		s->waiting = true;
 	else
 		answer(s, &err, AGENT_FAIL_OTHER);

@@ -117,7 +117,7 @@ static void warm_up(struct monitor *m)
 
 static void quiesce(struct monitor *m)
 {
-	struct agent_host_msg msg = { .type = AGENT_HOST_QUIESCE };
+	struct agent_host_msg msg = { .type = AGENT_HOST_QUIESCE, .quiesce.for_template = true };
 	int r = guest_ask(m, &msg);
 
 	if (r < 0)
@@ -127,7 +127,7 @@ static void quiesce(struct monitor *m)
 /* What every guest is asked first. */
 static int first_requests(struct monitor *m)
 {
-	struct agent_host_msg quiesce = { .type = AGENT_HOST_QUIESCE };
+	struct agent_host_msg quiesce = { .type = AGENT_HOST_QUIESCE, .quiesce.for_template = true };
 	int r = transport_open(m->transport, true, &m->control);
 
 	m->control_in.max = FRAME_MAX;

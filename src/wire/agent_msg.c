@@ -258,6 +258,16 @@ static int decode_resize(struct decoder *d, pb_istream_t *s, struct agent_host_m
 	return 0;
 }
 
+static int decode_quiesce(struct decoder *d, pb_istream_t *s, struct agent_host_msg *ret)
+{
+	vial_agent_v1_Quiesce pb = vial_agent_v1_Quiesce_init_zero;
+	int r = decode(d, s, vial_agent_v1_Quiesce_fields, &pb);
+
+	if (r == 0)
+		ret->quiesce.for_template = pb.template;
+	return r;
+}
+
 static int decode_failed(struct decoder *d, pb_istream_t *s, struct agent_failed *ret)
 {
 	vial_agent_v1_Failed pb = { .message = INTO_SLICE(d, &ret->message, AGENT_TEXT_MAX) };
@@ -330,6 +340,8 @@ static int decode_host(struct decoder *d, uint32_t tag, pb_istream_t *s, void *r
 		return decode_signal(d, s, m);
 	case AGENT_HOST_RESIZE:
 		return decode_resize(d, s, m);
+	case AGENT_HOST_QUIESCE:
+		return decode_quiesce(d, s, m);
 	default:
 		return decode_empty(d, s);
 	}
@@ -611,6 +623,13 @@ static int put_resize(struct buf *out, uint32_t rows, uint32_t cols)
 	return put(out, AGENT_HOST_RESIZE, vial_agent_v1_Resize_fields, &pb, FRAME_MAX);
 }
 
+static int put_quiesce(struct buf *out, bool for_template)
+{
+	vial_agent_v1_Quiesce pb = { .template = for_template };
+
+	return put(out, AGENT_HOST_QUIESCE, vial_agent_v1_Quiesce_fields, &pb, FRAME_MAX);
+}
+
 static int put_started(struct buf *out, uint32_t pid, uint32_t window)
 {
 	vial_agent_v1_Started pb = { .pid = pid, .window = window };
@@ -637,6 +656,8 @@ int agent_host_msg_put(struct buf *out, const struct agent_host_msg *m)
 		return put_signal(out, m->signal);
 	case AGENT_HOST_RESIZE:
 		return put_resize(out, m->resize.rows, m->resize.cols);
+	case AGENT_HOST_QUIESCE:
+		return put_quiesce(out, m->quiesce.for_template);
 	default:
 		return put_empty(out, (uint32_t)m->type);
 	}

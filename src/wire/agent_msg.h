@@ -162,6 +162,9 @@ struct agent_host_msg {
 		struct {
 			uint32_t rows, cols;
 		} resize;
+		struct {
+			bool for_template;
+		} quiesce;
 	};
 };
 

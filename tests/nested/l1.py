@@ -230,7 +230,7 @@ class L1:
         """Run ARGV in a fresh L1. SINKS: {"out" | "err" | "results": callable taking bytes}. Returns the agent's "exit" message."""
         sinks = sinks or {}
         with self.restored(payload) as m:
-            request = {"argv": argv, "env": env or {}, "cwd": cwd or ("/work" if payload else "/root"), "time": time.time(),
+            request = {"argv": argv, "env": env or {}, "cwd": cwd or ("/rig" if payload else "/root"), "time": time.time(),
                        "payload": bool(payload)}
             m.sockets["ctl"].sendall(json.dumps(request).encode() + b"\n")
             return follow(m, sinks, time.monotonic() + timeout)

@@ -60,7 +60,7 @@ def for_command(sources, build, out):
 
 
 def for_tests(build, texts, out):
-    """Image OUT for running tests/integ of BUILD: /work/build, the sources' trees, assets in /work/cache, and TEXTS {name: content}."""
+    """Image OUT for running tests/integ of BUILD: /rig/build, the sources' trees, assets in /rig/cache, and TEXTS {name: content}."""
     with tempfile.TemporaryDirectory(prefix="vial-stage-", dir=out.parent) as tmp:
         stage = pathlib.Path(tmp)
         stage_build(build, stage / "build")

@@ -60,12 +60,12 @@ def take_payload():
     driver = pathlib.Path("/sys/bus/virtio/drivers/virtio_blk")
     (driver / "unbind").write_text(device)
     (driver / "bind").write_text(device)
-    for where in ("/run/payload", "/scratch/work-upper", "/scratch/work-work", "/work"):
+    for where in ("/run/payload", "/scratch/rig-upper", "/scratch/rig-work", "/rig"):
         os.makedirs(where, exist_ok=True)
     sh("mount", "-t", "erofs", "-o", "ro", f"/dev/{PAYLOAD_DEV}", "/run/payload")
-    sh("mount", "-t", "overlay", "-o", "lowerdir=/run/payload,upperdir=/scratch/work-upper,workdir=/scratch/work-work", "work", "/work")
-    if os.path.exists("/work/.sparse.tar"):
-        sh("tar", "-C", "/work", "-xSf", "/work/.sparse.tar")
+    sh("mount", "-t", "overlay", "-o", "lowerdir=/run/payload,upperdir=/scratch/rig-upper,workdir=/scratch/rig-work", "work", "/rig")
+    if os.path.exists("/rig/.sparse.tar"):
+        sh("tar", "-C", "/rig", "-xSf", "/rig/.sparse.tar")
 
 
 def write_all(fd, data):

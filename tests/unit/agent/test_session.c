@@ -80,7 +80,8 @@ void console_shell(struct loop *l _unused_, struct slice path _unused_)
 {
 }
 
-int power_quiesce(struct agent *a, power_done_fn *done, void *user, struct vial_err *err _unused_)
+int power_quiesce(struct agent *a, bool for_template _unused_, power_done_fn *done, void *user,
+		  struct vial_err *err _unused_)
 {
 	note("quiesce ");
 	a->power.quiet = true;
