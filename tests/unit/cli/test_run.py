@@ -360,11 +360,12 @@ class Signals(Base):
             self.assertEqual(p.wait(LIMIT), 9)
 
     def test_second_interrupt_is_forwarded_too(self):
-        p = self.start("run", "--", "sh", "-c", "trap 'echo int' INT; echo on; while :; do sleep 0.05; done")
+        p = self.start("run", "--", "sh", "-c", "n=; trap 'echo int; n=x$n; [ $n != xx ] || exit 3' INT; echo on; while :; do sleep 0.05; done")
         self.assertEqual(p.stdout.readline(), b"on\n")
         for _ in range(2):
             p.send_signal(signal.SIGINT)
             self.assertEqual(p.stdout.readline(), b"int\n")
+        self.assertEqual(p.wait(LIMIT), 3)
 
     def test_before_the_start_a_signal_ends_vial(self):
         p = self.start("run", "--", "true", env={"STUB_HANG": "1"})
