@@ -172,7 +172,7 @@ static const struct link_ops agent_link = { on_opened, on_data, on_shut, on_abor
 static void vsock_turn(struct rig *r)
 {
 	static uint8_t chunk[KIB(64)];
-	ssize_t k;
+	ssize_t k = -1;
 
 	for (size_t i = 0; r->agent_runs && i < r->n_conns; i++) {
 		struct rig_conn *c = &r->conns[i];

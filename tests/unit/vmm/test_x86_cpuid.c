@@ -59,7 +59,7 @@ static int setup(void **state)
 	add(0x40000001, 0, 0x0100ffff, 0, 0, 0);
 	add(0x80000001, 0, 0, 0, 0xffffffff, 0xffffffff);
 	for (uint32_t i = 0; i < 3; i++) {
-		words("Fake CPU 3000\x1b[1mXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX" + 16 * i, w);
+		words(&"Fake CPU 3000\x1b[1mXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"[16 * i], w);
 		add(0x80000002 + i, 0, w[0], w[1], w[2], w[3]);
 	}
 	add(0x80000008, 0, 0x3027, 0, 0x7007, 0);
