@@ -38,5 +38,7 @@ int vsock_open(struct loop *l, const struct chan_events *events, void *owner, st
 /* vsock_serve() - the same on any listening stream socket @fd, which it takes when it succeeds; 0 or -errno */
 int vsock_serve(struct loop *l, int fd, const struct chan_events *events, void *owner,
 		struct transport **ret);
+/* vsock_free() - of vsock_serve(); silently, its loop goes on. An agent lives as long as its machine: for tests */
+void vsock_free(struct transport *t);
 
 #endif

@@ -328,3 +328,14 @@ int vsock_serve(struct loop *l, int fd, const struct chan_events *events, void *
 	*ret = &take_ptr(vs)->transport;
 	return 0;
 }
+
+void vsock_free(struct transport *t)
+{
+	struct vsock *vs = container_of(t, struct vsock, transport);
+
+	while (vs->chans)
+		vchan_free(vs->chans);
+	loop_src_free(vs->src);
+	fd_close(&vs->fd);
+	free(vs);
+}

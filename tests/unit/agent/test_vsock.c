@@ -102,9 +102,9 @@ static struct all *make(void)
 	return a;
 }
 
-/* The transport lives as long as its process; what it holds goes with the test's. */
 static void done(struct all *a)
 {
+	vsock_free(a->t);
 	loop_free(a->loop);
 	free(a);
 }

@@ -49,6 +49,7 @@ class Base(unittest.TestCase):
     def start(self, *args, **kw):
         kw.setdefault("stdin", subprocess.DEVNULL)
         kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("preexec_fn", heed_signals)
         env = dict(self.env, **kw.pop("env", {}))
         p = subprocess.Popen([kw.pop("program", VIAL), *args], cwd=self.dir.name, env=env, **kw)
         self.addCleanup(self.reap, p)
@@ -383,6 +384,12 @@ class Signals(Base):
         self.assertEqual(p.stdout.readline(), b"on\n")
         p.send_signal(signal.SIGHUP)
         self.assertEqual(p.wait(LIMIT), 1)
+
+
+def heed_signals():
+    """What was started in the background, or by nohup, ignores some: vial would, too."""
+    for sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(sig, signal.SIG_DFL)
 
 
 def caught(pid, sig):
