@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,10 @@ def pytest_configure(config):
     for path in (harness.PROGRAM, harness.GUEST / "vmlinuz", harness.GUEST / "agent.cpio"):
         if not path.exists():
             pytest.exit(f"{path} is missing: run `make guest` first (VIAL_BUILD={harness.BUILD})", returncode=3)
+    # What runs in the background, or by nohup, ignores some signals, and vial would then, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for sig in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(sig, signal.SIG_DFL)
     harness.become_subreaper()
 
 
