@@ -28,7 +28,7 @@ guest: build ## fetch and unpack the guest kernel into build/guest
 	@tools/fetch-kernel $(BUILD)/guest
 	@tools/make-kernel --cached $(BUILD)/guest
 
-kernel: build ## build the small guest kernel (minutes, once) into build/guest; it is preferred from then on
+kernel: build ## build the small guest kernel (minutes, once) into build/guest; the kvm engine prefers it
 	@tools/install-deps demo kernel
 	@JOBS=$(JOBS) tools/make-kernel $(BUILD)/guest
 
