@@ -10,9 +10,8 @@
  * checked, an answer to what was not asked ends it, and nothing here waits for it.
  * States: starting -> running <-> paused -> gone; a snapshot or a template is saved from paused.
  * Requests are carried out in order, so a snapshot is PAUSE, SNAPSHOT, RESUME in one go.
- * Limits: requests that its socket does not take at once are queued, KVM_QUEUE_MAX of them. Its stderr is kept
- * and logged to KVM_STDERR_MAX bytes. Files it was given cannot grow past what their formats need, nor its address space
- * past the guest's memory and MEMORY_EXTRA.
+ * Limits: requests that its socket does not take at once are queued, KVM_QUEUE_MAX of them. Files it was given cannot
+ * grow past what their formats need, nor its address space past the guest's memory and MEMORY_EXTRA.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,19 +30,16 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "engine/engine.h"
-#include "jail/jail.h"
+#include "engine/proc.h"
 #include "wire/agent_msg.h"
 #include "wire/vmm.h"
 
-#define KVM_STDERR_MAX KIB(4)
-#define KVM_QUEUE_MAX  (LINK_CONNS_MAX + 16)
-#define KVM_BATCH      32 /* messages a turn */
+#define KVM_QUEUE_MAX (LINK_CONNS_MAX + 16)
+#define KVM_BATCH     32 /* messages a turn */
 
 /* Address space: beside the guest's memory there are thread stacks and malloc's arenas (addresses, hardly any memory). */
-#define MEMORY_EXTRA	   MIB(1024)
-#define MEMORY_EXTRA_VCPU  MIB(80)
-#define FILE_EXTRA	   MIB(512)
-#define QCOW2_TABLES_SHIFT 6 /* tables take less than 1/64 of the data */
+#define MEMORY_EXTRA	  MIB(1024)
+#define MEMORY_EXTRA_VCPU MIB(80)
 
 /* struct pending - a request that waits for room in the socket; its descriptors are copies */
 struct pending {
@@ -64,17 +60,16 @@ struct engine {
 	const struct launch *launch; /* borrowed */
 	const struct engine_events *ev;
 	void *data;
-	struct jail_child child;
-	bool running, paused, gone;
+	struct proc proc;
+	bool running, paused;
 	bool saving, pausing, resuming;
 	int snapshotting;
 	uint64_t paused_at_ns;
 	char snapshot_why[VMM_TEXT_MAX + 1];
-	int control_fd, console_fd, stderr_fd;
-	struct loop_src *exit_src, *control_src, *stderr_src;
+	int control_fd, console_fd;
+	struct loop_src *control_src;
 	struct pending *first, *last;
 	size_t n_pending;
-	struct buf messages; /* its stderr */
 	bool clean;
 	char why[600];
 };
@@ -144,25 +139,6 @@ static void send_pending(struct engine *e)
 
 /* ---- its end ---- */
 
-static void on_stderr(struct loop_src *src, uint32_t events _unused_, void *data)
-{
-	struct engine *e = data;
-	char text[512];
-	ssize_t r = read(e->stderr_fd, text, sizeof(text));
-
-	if (r < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (r <= 0) {
-		loop_src_free(src);
-		e->stderr_src = NULL;
-		return;
-	}
-	if (e->messages.len + (size_t)r > KVM_STDERR_MAX)
-		return;
-	buf_append(&e->messages, text, (size_t)r);
-	log_info("vial-vmm: %.*s", (int)r, text);
-}
-
 /* The words of a process that its guest may have taken over, harmless for a terminal. */
 static void copy_text(char out[VMM_TEXT_MAX + 1], struct slice text)
 {
@@ -181,12 +157,7 @@ static void set_why(struct engine *e, const char *what, struct slice text)
 
 static void say_exited(struct engine *e, int status)
 {
-	if (e->gone)
-		return;
-	e->gone = true;
-	/* No more than the pipe can hold, should somebody else have its other end open. */
-	for (int i = 0; i < 128 && e->stderr_src; i++)
-		on_stderr(e->stderr_src, EPOLLIN, e);
+	proc_drain(&e->proc);
 	if (!e->why[0] && !e->clean) {
 		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 			snprintf(e->why, sizeof(e->why),
@@ -202,8 +173,7 @@ static void say_exited(struct engine *e, int status)
 
 static void kvm_kill(struct engine *e)
 {
-	if (e->child.pid > 0)
-		(void)jail_kill(e->child.pidfd);
+	proc_kill(&e->proc);
 }
 
 static void broken(struct engine *e, const char *what)
@@ -354,16 +324,10 @@ static void on_control(struct loop_src *src _unused_, uint32_t events, void *dat
 			;
 }
 
-static void on_exit_ready(struct loop_src *src, uint32_t events _unused_, void *data)
+static void on_process_end(void *data, int status)
 {
 	struct engine *e = data;
-	int status = 0;
 
-	if (waitpid(e->child.pid, &status, WNOHANG) != e->child.pid)
-		return;
-	loop_src_free(src);
-	e->exit_src = NULL;
-	e->child.pid = -1;
 	/* Its last words may not have been read yet. */
 	for (int i = 0; i < KVM_QUEUE_MAX && e->control_src && read_message(e); i++)
 		;
@@ -450,7 +414,6 @@ static void fill(struct start *s, const struct launch *l)
 static int spawn(struct engine *e, const struct start *s, struct vial_err *err)
 {
 	static char *const argv[] = { (char *)"vial-vmm", NULL };
-	static char *const no_env[] = { NULL };
 	/* Where it is not linked statically; it gives them up in main(). */
 	static const struct jail_path paths[] = {
 		{ "/usr/lib", JAIL_READ },	   { "/lib", JAIL_READ },
@@ -461,12 +424,12 @@ static int spawn(struct engine *e, const struct start *s, struct vial_err *err)
 	const struct jail_rlimit rlimits[] = {
 		{ RLIMIT_AS, l->memory + MEMORY_EXTRA + l->vcpus * MEMORY_EXTRA_VCPU },
 		{ RLIMIT_FSIZE,
-		  MAX(l->upper_bytes + (l->upper_bytes >> QCOW2_TABLES_SHIFT) + FILE_EXTRA, l->memory) },
+		  MAX(l->upper_bytes + (l->upper_bytes >> PROC_QCOW2_TABLES_SHIFT) + PROC_FILE_EXTRA,
+		      l->memory) },
 	};
 	const struct jail_opts o = {
 		.path = l->program,
 		.argv = argv,
-		.envp = no_env,
 		.fds = s->fds,
 		.n_fds = s->n_fds,
 		.paths = paths,
@@ -474,31 +437,24 @@ static int spawn(struct engine *e, const struct start *s, struct vial_err *err)
 		.profile = JAIL_VMM,
 		.rlimits = rlimits,
 		.n_rlimits = ARRAY_SIZE(rlimits),
-		.uid = (uid_t)-1,
-		.gid = (gid_t)-1,
-		.namespaces = true,
-		.die_with_parent = true,
 		.strict = l->strict,
 		.without = l->without,
 	};
 
-	return jail_spawn(&o, &e->child, err);
+	return proc_spawn(&e->proc, o, err);
 }
 
 /* The ends that go to the child are closed by the caller. */
 static int open_channels(struct engine *e, struct start *s, int theirs[3])
 {
-	int p[2], r = make_pair(SOCK_SEQPACKET, &e->control_fd, &theirs[0]);
+	int r = make_pair(SOCK_SEQPACKET, &e->control_fd, &theirs[0]);
 	int console = launch_fd(e->launch, LAUNCH_FD_CONSOLE, 0);
 
 	if (r == 0 && console < 0)
 		r = make_pair(SOCK_STREAM, &e->console_fd, &theirs[1]);
+	r = r ?: proc_stderr(&e->proc, &theirs[2]);
 	if (r < 0)
 		return r;
-	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	e->stderr_fd = p[0];
-	theirs[2] = p[1];
 	s->fds[s->n_fds++] = (struct jail_fd){ theirs[2], 2 };
 	s->fds[s->n_fds++] = (struct jail_fd){ theirs[0], VMM_FD_CONTROL };
 	give(s, VMM_FD_CONSOLE, console < 0 ? theirs[1] : console);
@@ -507,10 +463,9 @@ static int open_channels(struct engine *e, struct start *s, int theirs[3])
 
 static int watch(struct engine *e)
 {
-	int r = loop_add_fd(e->loop, e->child.pidfd, EPOLLIN, on_exit_ready, e, &e->exit_src);
+	int r = proc_watch(&e->proc);
 
-	r = r ?: loop_add_fd(e->loop, e->control_fd, EPOLLIN, on_control, e, &e->control_src);
-	return r ?: loop_add_fd(e->loop, e->stderr_fd, EPOLLIN, on_stderr, e, &e->stderr_src);
+	return r ?: loop_add_fd(e->loop, e->control_fd, EPOLLIN, on_control, e, &e->control_src);
 }
 
 static int start_vmm(struct engine *e, struct start *s, int theirs[4], struct vial_err *err)
@@ -540,22 +495,14 @@ static void kvm_free(struct engine *e)
 
 	if (!e)
 		return;
-	loop_src_free(e->exit_src);
 	loop_src_free(e->control_src);
-	loop_src_free(e->stderr_src);
-	if (e->child.pid > 0) {
-		(void)jail_kill(e->child.pidfd);
-		waitpid(e->child.pid, NULL, 0);
-	}
+	proc_done(&e->proc);
 	for (struct pending *p = e->first; p; p = next) {
 		next = p->next;
 		pending_free(p);
 	}
-	fd_close(&e->child.pidfd);
 	fd_close(&e->control_fd);
 	fd_close(&e->console_fd);
-	fd_close(&e->stderr_fd);
-	buf_done(&e->messages);
 	free(e);
 }
 DEFINE_CLEANUP(struct engine, kvm_free)
@@ -569,15 +516,10 @@ static int kvm_start(struct loop *loop, const struct launch *l, const struct eng
 
 	if (!e || !s)
 		return err_sys(err, -ENOMEM, "start vial-vmm");
-	*e = (struct engine){ .loop = loop,
-			      .launch = l,
-			      .ev = ev,
-			      .data = data,
-			      .child = { -1, -1, -1, 0 },
-			      .control_fd = -1,
-			      .console_fd = -1,
-			      .stderr_fd = -1 };
-	e->messages.limit = KVM_STDERR_MAX + 1;
+	*e = (struct engine){
+		.loop = loop, .launch = l, .ev = ev, .data = data, .control_fd = -1, .console_fd = -1
+	};
+	proc_init(&e->proc, loop, "vial-vmm", on_process_end, e);
 	if (!l->program || (!l->cmdline && !launch_incoming(l)) || l->n_extents == 0 ||
 	    l->n_extents > VMM_EXTENTS_MAX)
 		return err_set(err, VIAL_E_INVALID,

@@ -14,7 +14,7 @@
  * sees its own answers only.
  * A snapshot's stream, and the state of one that came from elsewhere, may be the work of somebody who knows a hole in QEMU:
  * such a machine is locked in, its opens refused, before it reads the first byte of it.
- * Limits: QEMU's messages are kept, and logged, to STDERR_MAX bytes, and its first refusal of a command. Files it was
+ * Limits: QEMU's messages are kept, and logged, to PROC_STDERR_MAX bytes, and its first refusal of a command. Files it was
  * given cannot grow past what their formats need, nor its address space past the guest's memory and MEMORY_EXTRA.
  */
 #include <errno.h>
@@ -33,12 +33,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine.h"
+#include "engine/proc.h"
 #include "engine/qemu_args.h"
 #include "engine/qemu_script.h"
 #include "engine/qmp.h"
-#include "jail/jail.h"
-
-#define STDERR_MAX KIB(4)
 
 /*
  * Bounds of a QEMU that its guest has taken over. Address space: beside the guest's memory there are libraries,
@@ -47,8 +45,6 @@
  */
 #define MEMORY_EXTRA	   (MIB(1024) * 4)
 #define MEMORY_EXTRA_VCPU  MIB(128)
-#define FILE_EXTRA	   MIB(512)
-#define QCOW2_TABLES_SHIFT 6 /* tables take less than 1/64 of the data */
 #define STREAM_HEADS_SHIFT 8 /* 8 bytes for each page */
 
 /* Room for the agent channel: a chunk of the link layer and more, each way. */
@@ -59,9 +55,8 @@ struct engine {
 	const struct launch *launch; /* borrowed */
 	const struct engine_events *ev;
 	void *data;
-	struct jail_child child;
+	struct proc proc;
 	bool running;
-	bool gone;
 	bool paused;
 	bool pausing, resuming; /* asked for, the event is to come */
 	bool snapshotting;	/* what the script is: this, or saving a template */
@@ -71,10 +66,9 @@ struct engine {
 	char top[16]; /* node of the writable disk */
 	int layers_set;
 	uint64_t stopped_ns, resumed_ns;
-	int qmp_fd, agent_fd, console_fd, stderr_fd;
+	int qmp_fd, agent_fd, console_fd;
 	struct qmp *qmp;
-	struct loop_src *exit_src, *notify_src, *stderr_src;
-	struct buf messages; /* QEMU's stderr */
+	struct loop_src *notify_src;
 	char why[300];
 };
 
@@ -123,38 +117,19 @@ static void on_notify(struct loop_src *src, uint32_t events, void *data)
 	int r = -EPIPE;
 
 	if (events & EPOLLIN)
-		r = jail_notify_serve(e->child.notify_fd, open_for_qemu, e, NULL);
+		r = jail_notify_serve(e->proc.child.notify_fd, open_for_qemu, e, NULL);
 	if (r < 0 && r != -ENOENT) {
 		loop_src_free(src);
 		e->notify_src = NULL;
 	}
 }
 
-static void on_stderr(struct loop_src *src, uint32_t events _unused_, void *data)
-{
-	struct engine *e = data;
-	char text[512];
-	ssize_t r = read(e->stderr_fd, text, sizeof(text));
-
-	if (r < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (r <= 0) {
-		loop_src_free(src);
-		e->stderr_src = NULL;
-		return;
-	}
-	if (e->messages.len + (size_t)r > STDERR_MAX)
-		return;
-	buf_append(&e->messages, text, (size_t)r);
-	log_info("qemu: %.*s", (int)r, text);
-}
-
 /* The last line QEMU said, without its program name; NULL if it said nothing. */
-static const char *last_message(struct engine *e)
+static const char *last_message(struct buf *messages)
 {
-	while (e->messages.len && e->messages.data[e->messages.len - 1] == '\n')
-		e->messages.len--;
-	char *s = (char *)(uintptr_t)buf_cstr(&e->messages);
+	while (messages->len && messages->data[messages->len - 1] == '\n')
+		messages->len--;
+	char *s = (char *)(uintptr_t)buf_cstr(messages);
 	if (!s || !*s)
 		return NULL;
 	char *line = strrchr(s, '\n');
@@ -168,17 +143,13 @@ static bool is_careful(const struct launch *l)
 	return l->mode == LAUNCH_CONVERT || l->untrusted;
 }
 
-static void machine_gone(struct engine *e, int status)
+static void on_process_end(void *data, int status)
 {
+	struct engine *e = data;
 	const char *said;
 
-	if (e->gone)
-		return;
-	e->gone = true;
-	/* No more than the pipe can hold, should somebody else have its other end open. */
-	for (int i = 0; i < 128 && e->stderr_src; i++)
-		on_stderr(e->stderr_src, EPOLLIN, e);
-	said = last_message(e);
+	proc_drain(&e->proc);
+	said = last_message(&e->proc.messages);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !e->why[0]) {
 		e->ev->exited(e->data, NULL);
 		return;
@@ -190,19 +161,6 @@ static void machine_gone(struct engine *e, int status)
 	else if (!e->why[0])
 		snprintf(e->why, sizeof(e->why), "QEMU exited with status %d", WEXITSTATUS(status));
 	e->ev->exited(e->data, e->why);
-}
-
-static void on_exit_ready(struct loop_src *src, uint32_t events _unused_, void *data)
-{
-	struct engine *e = data;
-	int status = 0;
-
-	if (waitpid(e->child.pid, &status, WNOHANG) != e->child.pid)
-		return;
-	loop_src_free(src);
-	e->exit_src = NULL;
-	e->child.pid = -1;
-	machine_gone(e, status);
 }
 
 static int send_plain(struct engine *e, const char *command)
@@ -340,7 +298,7 @@ static void qmp_closed(void *data)
 	/* The exit of the process, which follows, tells more. */
 	struct engine *e = data;
 
-	log_debug("qmp closed, qemu %d", (int)e->child.pid);
+	log_debug("qmp closed, qemu %d", (int)e->proc.child.pid);
 }
 
 static const struct qmp_events qmp_callbacks = { qmp_error, qmp_event, qmp_closed, qmp_returned };
@@ -363,7 +321,6 @@ static int make_channel(int *ret_ours, int *ret_theirs)
 static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct jail_fd *fds, size_t n_fds,
 		      struct vial_err *err)
 {
-	static char *const no_env[] = { NULL };
 	/* The program and its loader are always among them. */
 	static const struct jail_path paths[] = {
 		{ "/usr/lib", JAIL_READ },	   { "/lib", JAIL_READ },
@@ -374,14 +331,13 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 	const struct launch *l = e->launch;
 	const struct jail_rlimit rlimits[] = {
 		{ RLIMIT_AS, l->memory + MEMORY_EXTRA + l->vcpus * MEMORY_EXTRA_VCPU },
-		{ RLIMIT_FSIZE, MAX(l->upper_bytes + (l->upper_bytes >> QCOW2_TABLES_SHIFT),
+		{ RLIMIT_FSIZE, MAX(l->upper_bytes + (l->upper_bytes >> PROC_QCOW2_TABLES_SHIFT),
 				    l->memory + (l->memory >> STREAM_HEADS_SHIFT)) +
-					FILE_EXTRA },
+					PROC_FILE_EXTRA },
 	};
 	const struct jail_opts o = {
 		.path = e->launch->program,
 		.argv = cmd->argv.v,
-		.envp = no_env,
 		.fds = fds,
 		.n_fds = n_fds,
 		.paths = paths,
@@ -389,19 +345,15 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 		.profile = JAIL_QEMU,
 		.rlimits = rlimits,
 		.n_rlimits = ARRAY_SIZE(rlimits),
-		.uid = (uid_t)-1,
-		.gid = (gid_t)-1,
-		.namespaces = true,
-		.die_with_parent = true,
 		.notify = true,
 		.strict = e->launch->strict,
 		.without = e->launch->without,
 	};
-	int r = jail_spawn(&o, &e->child, err);
+	int r = proc_spawn(&e->proc, o, err);
 
 	if (r < 0)
 		return r;
-	if (e->child.missing & JAIL_NO_NOTIFY)
+	if (e->proc.child.missing & JAIL_NO_NOTIFY)
 		return err_set(err, VIAL_E_UNSUPPORTED,
 			       "QEMU cannot be supervised here (seccomp user notification needs Linux 5.9)");
 	return 0;
@@ -427,23 +379,16 @@ static size_t fill_fds(struct engine *e, const struct qemu_cmd *cmd, const int *
 
 static int open_channels(struct engine *e, int theirs[3], int *ret_err_w)
 {
-	int p[2], r;
 	int console = launch_fd(e->launch, LAUNCH_FD_CONSOLE, 0);
 
-	r = make_channel(&e->qmp_fd, &theirs[0]);
+	int r = make_channel(&e->qmp_fd, &theirs[0]);
+
 	r = r ?: make_channel(&e->agent_fd, &theirs[1]);
 	if (r == 0 && console < 0)
 		r = make_channel(&e->console_fd, &theirs[2]);
 	else if (r == 0 && (theirs[2] = fcntl(console, F_DUPFD_CLOEXEC, 0)) < 0)
 		r = -errno;
-	if (r < 0)
-		return r;
-	if (pipe2(p, O_CLOEXEC) < 0)
-		return -errno;
-	fd_set_nonblock(p[0], true);
-	e->stderr_fd = p[0];
-	*ret_err_w = p[1];
-	return 0;
+	return r ?: proc_stderr(&e->proc, ret_err_w);
 }
 
 /* Sent in one go: QEMU answers in order. A restored machine goes on when it is loaded: on_migrated(). */
@@ -463,10 +408,9 @@ static int send_start(struct engine *e)
 
 static int watch(struct engine *e, struct vial_err *err)
 {
-	int r = loop_add_fd(e->loop, e->child.pidfd, EPOLLIN, on_exit_ready, e, &e->exit_src);
+	int r = proc_watch(&e->proc);
 
-	r = r ?: loop_add_fd(e->loop, e->child.notify_fd, EPOLLIN, on_notify, e, &e->notify_src);
-	r = r ?: loop_add_fd(e->loop, e->stderr_fd, EPOLLIN, on_stderr, e, &e->stderr_src);
+	r = r ?: loop_add_fd(e->loop, e->proc.child.notify_fd, EPOLLIN, on_notify, e, &e->notify_src);
 	r = r ?: qmp_new(e->loop, e->qmp_fd, &qmp_callbacks, e, &e->qmp);
 	e->unanswered = 1; /* the negotiation */
 	if (!is_careful(e->launch))
@@ -479,20 +423,11 @@ static void qemu_free(struct engine *e)
 	if (!e)
 		return;
 	qmp_free(e->qmp);
-	loop_src_free(e->exit_src);
 	loop_src_free(e->notify_src);
-	loop_src_free(e->stderr_src);
-	if (e->child.pid > 0) {
-		(void)jail_kill(e->child.pidfd);
-		waitpid(e->child.pid, NULL, 0);
-	}
-	fd_close(&e->child.pidfd);
-	fd_close(&e->child.notify_fd);
+	proc_done(&e->proc);
 	fd_close(&e->qmp_fd);
 	fd_close(&e->agent_fd);
 	fd_close(&e->console_fd);
-	fd_close(&e->stderr_fd);
-	buf_done(&e->messages);
 	script_done(&e->script);
 	free(e);
 }
@@ -514,13 +449,11 @@ static int qemu_start(struct loop *loop, const struct launch *l, const struct en
 			      .launch = l,
 			      .ev = ev,
 			      .data = data,
-			      .child = { -1, -1, -1, 0 },
 			      .qmp_fd = -1,
 			      .agent_fd = -1,
 			      .console_fd = -1,
-			      .stderr_fd = -1,
 			      .top = "upper" };
-	e->messages.limit = STDERR_MAX + 1;
+	proc_init(&e->proc, loop, "qemu", on_process_end, e);
 	r = qemu_args(l, &cmd, err);
 	if (r < 0)
 		return r;
@@ -621,8 +554,7 @@ static int qemu_snapshot(struct engine *e, const struct engine_snapshot *to, str
 
 static void qemu_kill(struct engine *e)
 {
-	if (e->child.pid > 0)
-		(void)jail_kill(e->child.pidfd);
+	proc_kill(&e->proc);
 }
 
 const struct engine_ops engine_qemu = {
