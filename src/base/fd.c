@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -218,4 +220,23 @@ int fd_memfd(const char *name, const void *buf, size_t n)
 	if (lseek(fd, 0, SEEK_SET) < 0)
 		return -errno;
 	return take_fd(fd);
+}
+
+int fd_copy_sparse(int from, int to)
+{
+	off_t at = 0, end;
+	struct stat st;
+
+	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+		return -errno;
+	while ((at = lseek(from, at, SEEK_DATA)) >= 0) {
+		end = lseek(from, at, SEEK_HOLE);
+		while (at < end) {
+			off_t out = at;
+			ssize_t n = copy_file_range(from, &at, to, &out, (size_t)(end - at), 0);
+			if (n <= 0)
+				return n < 0 ? -errno : -EIO;
+		}
+	}
+	return errno == ENXIO ? 0 : -errno;
 }

@@ -233,6 +233,7 @@ void home_close(struct vial *v)
 	fd_close(&v->uids_fd);
 	free(v->path);
 	free(v->libexec);
+	free(v->freezer);
 	free(v->assets);
 	free(v->engine);
 	free(v->kernel);
@@ -250,6 +251,13 @@ int home_host(struct vial *v, struct vial_err *err)
 	if (asprintf(&vmm, "%s/vial-vmm", v->libexec) < 0)
 		return err_sys(err, -ENOMEM, "probe the host");
 	int r = engine_host_probe(v->cache_fd, v->engine, vmm, &v->host, err);
+	/* Not built everywhere, and not needed: machines start without, only later. */
+	if (r == 0 && asprintf(&v->freezer, "%s/vial-freeze.so", v->libexec) < 0)
+		return err_sys(err, -ENOMEM, "probe the host");
+	if (r == 0 && access(v->freezer, R_OK) < 0) {
+		free(v->freezer);
+		v->freezer = NULL;
+	}
 	v->host_known = r == 0;
 	return r;
 }

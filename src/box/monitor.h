@@ -90,7 +90,8 @@ struct monitor {
 	struct outq lifeline_out;
 	uint32_t control; /* connection of the transport */
 	struct frame_in control_in;
-	uint32_t warm;		       /* connection of the warm-up command, 0 */
+	uint32_t warm; /* connection of the warm-up command, 0 */
+	size_t n_warmed;
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
 	size_t n_asked;
 	uint64_t generation; /* identities given to the guest */

@@ -23,6 +23,7 @@
 #include "engine/filecache.h"
 #include "engine/layout.h"
 #include "engine/template_build.h"
+#include "engine/template_frozen.h"
 
 /* ---- key ---- */
 
@@ -183,6 +184,8 @@ void template_done(struct template *t)
 	fd_close(&t->mem_fd);
 	fd_close(&t->state_fd);
 	fd_close(&t->upper_fd);
+	fd_close(&t->frozen_fd);
+	fd_close(&t->frozen_upper_fd);
 }
 
 static int open_one(const struct template_env *env, const char *key, struct template *ret)
@@ -365,8 +368,8 @@ static int build(const struct template_env *env, const struct template_spec *spe
 	return 0;
 }
 
-int template_open(const struct template_env *env, const struct template_spec *spec, bool rebuild,
-		  struct template *ret, struct vial_err *err)
+static int open_or_build(const struct template_env *env, const struct template_spec *spec, bool rebuild,
+			 struct template *ret, struct vial_err *err)
 {
 	_cleanup_fd_ int lock = -1;
 	char key[33];
@@ -390,6 +393,22 @@ int template_open(const struct template_env *env, const struct template_spec *sp
 		return r;
 	r = open_one(env, key, ret);
 	return r < 0 ? err_sys(err, r, "open the template just built") : 0;
+}
+
+int template_open(const struct template_env *env, const struct template_spec *spec, bool rebuild,
+		  struct template *ret, struct vial_err *err)
+{
+	_cleanup_fd_ int lock = -1;
+	int r = open_or_build(env, spec, rebuild, ret, err);
+
+	if (r < 0 || !frozen_wanted(env, spec) || frozen_open(env, ret) == 0)
+		return r;
+	r = lock_key(env, ret->key, &lock);
+	if (r < 0 || frozen_open(env, ret) == 0)
+		return 0;
+	/* Without, it starts as well, only later. */
+	frozen_build(env, spec, ret);
+	return 0;
 }
 
 int template_exists(const struct template_env *env, const struct template_spec *spec, struct vial_err *err)
