@@ -43,6 +43,7 @@ struct template_env box_template_env(struct vial *v, const char *monitor, uid_t 
 		.cache_fd = v->cache_fd,
 		.monitor_path = monitor,
 		.freezer_path = v->freezer,
+		.thaw_path = v->thaw,
 		.uid = uid,
 		.gid = (gid_t)uid,
 		.log_fd = v->log_fd,
@@ -294,7 +295,8 @@ static int add_frozen(struct vial_box *b, struct template *t)
 	struct launch *d = &b->launcher.launch;
 
 	memcpy(d->reset_key, t->frozen_key, LINK_KEY_SIZE);
-	if (asprintf(&d->thaw, "%s/vial-thaw", b->home->libexec) < 0)
+	d->thaw = strdup(b->home->thaw);
+	if (!d->thaw)
 		return -ENOMEM;
 	b->upper_from = take_fd(t->frozen_upper_fd);
 	return launcher_add_own(&b->launcher, LAUNCH_FD_FROZEN, take_fd(t->frozen_fd));

@@ -174,6 +174,8 @@ static void on_done(struct monitor *m)
 	log_debug("agent done with request %d", what);
 	if (m->state >= MON_READY)
 		control_agent_done(m, what);
+	else if (m->launch.mode == LAUNCH_TRY && what == AGENT_HOST_THAW)
+		monitor_end(m);
 	else if (launch_warms(&m->launch) && what == AGENT_HOST_THAW)
 		warm_up(m);
 	else if (what == (launch_incoming(&m->launch) ? AGENT_HOST_THAW : AGENT_HOST_SETUP))

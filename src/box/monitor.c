@@ -135,6 +135,12 @@ static const char *console_hint(struct monitor *m)
 	return hit;
 }
 
+void monitor_end(struct monitor *m)
+{
+	m->state = MON_ENDING;
+	m->ops->kill(m->engine);
+}
+
 static void on_saved(void *data, const char *why)
 {
 	struct monitor *m = data;
@@ -143,8 +149,7 @@ static void on_saved(void *data, const char *why)
 		monitor_fail(m, VIAL_E_ENGINE, "%s", why);
 		return;
 	}
-	m->state = MON_ENDING;
-	m->ops->kill(m->engine);
+	monitor_end(m);
 }
 
 static void on_exited(void *data, const char *why)

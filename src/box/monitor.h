@@ -115,6 +115,8 @@ int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_e
 /* monitor_done() - end the machine, remove the box's directory, free everything */
 void monitor_done(struct monitor *m);
 void monitor_fail(struct monitor *m, int code, const char *fmt, ...) _printf_(3, 4); /* the box is over */
+/* monitor_end() - what this machine was started for is done: end it, successfully */
+void monitor_end(struct monitor *m);
 void monitor_ready(struct monitor *m);
 void monitor_flush_agent(struct monitor *m);
 

@@ -494,7 +494,7 @@ static int choose_way(struct engine *e, const struct qemu_cmd *cmd, struct vial_
 	int image = launch_fd(e->launch, LAUNCH_FD_FROZEN, 0), r;
 
 	frozen_args(cmd, e->args);
-	if (image < 0 || e->launch->mode != LAUNCH_RESTORE)
+	if (image < 0 || e->launch->mode == LAUNCH_FREEZE)
 		return 0;
 	r = frozen_args_match(image, cmd) ? frozen_check(image, &e->frozen) : -ESTALE;
 	if (r < 0)

@@ -76,7 +76,7 @@ struct template_spec {
  * struct template_env - where and how
  * @dir_fd, @cache_fd: templates/ and cache/ of the state directory
  * @monitor_path: vial-monitor
- * @freezer_path: vial-freeze.so; NULL: nothing is frozen
+ * @freezer_path: vial-freeze.so, @thaw_path: vial-thaw; NULL: nothing is frozen
  * @uid, @gid:	what a builder runs as, (uid_t)-1: unchanged
  * @log_fd, @log_level: for the builder's processes
  * @progress:	may be NULL
@@ -86,6 +86,7 @@ struct template_env {
 	int cache_fd;
 	const char *monitor_path;
 	const char *freezer_path;
+	const char *thaw_path;
 	uid_t uid;
 	gid_t gid;
 	int log_fd;

@@ -256,29 +256,59 @@ static int check_room(const struct template_env *env, const struct template_spec
 		want >> 20, room >> 20);
 }
 
-/* The same machine as a box's, so that the box can take its place. */
+/* The machine of a box, so that the box can take its place. */
+static int add_like_box(const struct template_spec *spec, const struct template *t, int upper,
+			struct launcher *l)
+{
+	int r = launcher_add(l, LAUNCH_FD_MEM, t->mem_fd);
+
+	l->launch.rooted = 1;
+	/* Not t->state_fd: its offset is for whoever resumes it next. */
+	r = r ?: launcher_add_own(l, LAUNCH_FD_STATE, fd_reopen(t->state_fd, O_RDONLY));
+	r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
+	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_RO, fd_reopen(upper, O_RDONLY));
+	r = r ?: launcher_add(l, LAUNCH_FD_UPPER_MID, t->upper_fd);
+	return r ?: add_root(spec->root, l);
+}
+
 static int add_freeze(const struct template_env *env, const struct template_spec *spec, int dir,
 		      const struct template *t, struct launcher *l)
 {
-	int upper, freezer, r;
+	int upper, freezer = open(env->freezer_path, O_RDONLY | O_CLOEXEC), r;
 
 	(void)unlinkat(dir, "frozen", 0);
 	(void)unlinkat(dir, "frozen.upper", 0);
 	l->launch.mode = LAUNCH_FREEZE;
-	l->launch.rooted = 1;
 	memcpy(l->launch.reset_key, t->reset_key, LINK_KEY_SIZE);
-	r = launcher_add(l, LAUNCH_FD_MEM, t->mem_fd);
-	/* Not t->state_fd: its offset is for whoever resumes it next. */
-	r = r ?: launcher_add_own(l, LAUNCH_FD_STATE, fd_reopen(t->state_fd, O_RDONLY));
-	r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
+	r = launcher_add_own(l, LAUNCH_FD_FREEZER, freezer < 0 ? -errno : freezer);
+	r = r ?: add_file(l, dir, "frozen", O_RDWR, LAUNCH_FD_FROZEN, NULL);
 	r = r ?: add_file(l, dir, "frozen.upper", O_RDWR, LAUNCH_FD_UPPER, &upper);
 	r = r ?: qcow2_init(upper, spec->root->base_bytes);
-	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_RO, fd_reopen(upper, O_RDONLY));
-	r = r ?: launcher_add(l, LAUNCH_FD_UPPER_MID, t->upper_fd);
-	r = r ?: add_file(l, dir, "frozen", O_RDWR, LAUNCH_FD_FROZEN, NULL);
-	freezer = open(env->freezer_path, O_RDONLY | O_CLOEXEC);
-	r = r ?: launcher_add_own(l, LAUNCH_FD_FREEZER, freezer < 0 ? -errno : freezer);
-	return r ?: add_root(spec->root, l);
+	return r ?: add_like_box(spec, t, upper, l);
+}
+
+static int add_try(const struct template_env *env, const struct template_spec *spec, const struct template *t,
+		   struct launcher *l)
+{
+	int upper = memfd_create("vial-upper", MFD_CLOEXEC);
+	int r = launcher_add_own(l, LAUNCH_FD_UPPER, upper < 0 ? -errno : upper);
+
+	l->launch.mode = LAUNCH_TRY;
+	memcpy(l->launch.reset_key, t->frozen_key, LINK_KEY_SIZE);
+	r = r ?: fd_copy_sparse(t->frozen_upper_fd, upper);
+	r = r ?: launcher_add(l, LAUNCH_FD_FROZEN, t->frozen_fd);
+	l->launch.thaw = strdup(env->thaw_path);
+	r = r ?: l->launch.thaw ? 0 : -ENOMEM;
+	return r ?: add_like_box(spec, t, upper, l);
+}
+
+static int run(const struct template_env *env, struct launcher *l, struct vial_err *err)
+{
+	int r = launcher_start(l, env->monitor_path, env->uid, env->gid, err);
+
+	r = r ?: template_wait(l, err);
+	launcher_end(l);
+	return r;
 }
 
 int template_freeze(const struct template_env *env, const struct template_spec *spec, int dir,
@@ -293,10 +323,21 @@ int template_freeze(const struct template_env *env, const struct template_spec *
 	if (r < 0)
 		return err_sys(err, r, "freeze a template");
 	memcpy(t->frozen_key, l.launch.next_key, LINK_KEY_SIZE);
-	r = launcher_start(&l, env->monitor_path, env->uid, env->gid, err);
-	r = r ?: template_wait(&l, err);
-	launcher_end(&l);
-	return r;
+	return run(env, &l, err);
+}
+
+int template_try_frozen(const struct template_env *env, const struct template_spec *spec,
+			const struct template *t, struct vial_err *err)
+{
+	_cleanup_(launcher_done) struct launcher l;
+	int r;
+
+	launcher_init(&l);
+	r = describe(env, spec, &l);
+	r = r ?: add_try(env, spec, t, &l);
+	if (r < 0)
+		return err_sys(err, r, "wake a frozen template");
+	return run(env, &l, err);
 }
 
 int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,
@@ -320,9 +361,7 @@ int template_build(const struct template_env *env, const struct template_spec *s
 	if (r < 0)
 		return err_sys(err, r, "build a template");
 	memcpy(t.reset_key, l.launch.next_key, LINK_KEY_SIZE);
-	r = launcher_start(&l, env->monitor_path, env->uid, env->gid, err);
-	r = r ?: template_wait(&l, err);
-	launcher_end(&l);
+	r = run(env, &l, err);
 	if (r < 0)
 		return err ? err_prefix(err, "build a template for kernel '%s'", spec->kernel_name) : r;
 	r = reopen(dir, &t);

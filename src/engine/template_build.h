@@ -21,6 +21,10 @@ int template_build(const struct template_env *env, const struct template_spec *s
 int template_freeze(const struct template_env *env, const struct template_spec *spec, int dir,
 		    struct template *t, struct vial_err *err);
 
+/* template_try_frozen() - does the frozen QEMU of @t wake, and its guest's agent answer? 0 or an error */
+int template_try_frozen(const struct template_env *env, const struct template_spec *spec,
+			const struct template *t, struct vial_err *err);
+
 /* For whoever else has a machine started that ends by itself (convert.c) */
 /* template_placeholders() - empty disks, as a guest has them before there is a box; 0 or -errno */
 int template_placeholders(struct launcher *l);

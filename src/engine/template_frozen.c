@@ -94,8 +94,8 @@ void frozen_build(const struct template_env *env, const struct template_spec *sp
 		env->progress(env->progress_data,
 			      "warming the machine up (once for this image after a boot of the host)");
 	r = r ?: template_freeze(env, spec, dir, t, &err);
-	if (r == 0)
-		r = open_files(dir, t);
+	r = r ?: open_files(dir, t);
+	r = r ?: template_try_frozen(env, spec, t, &err);
 	if (r < 0) {
 		log_warn("the template's QEMU cannot be frozen: %s", err.msg[0] ? err.msg : strerror(-r));
 		close_frozen(t);

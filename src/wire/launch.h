@@ -29,8 +29,8 @@ enum launch_mode {
 		4, /* resume a template on a copy of its memory, set the root up, write another, end */
 	LAUNCH_CONVERT =
 		5, /* load a snapshot's stream, write it as a template's memory and state, end; nothing runs */
-	LAUNCH_FREEZE =
-		6, /* qemu engine: resume a template, run a few commands, freeze the process itself, end */
+	LAUNCH_FREEZE = 6, /* qemu: resume a template, run a few commands, freeze the process, end */
+	LAUNCH_TRY = 7,	   /* qemu: wake a frozen process; when its agent has answered, end */
 };
 
 enum launch_engine { LAUNCH_QEMU = 0, LAUNCH_KVM = 1 };
@@ -58,8 +58,8 @@ enum launch_role {
 		17,	    /* RESTORE: UPPER once more, read-only: it becomes a backing when it is frozen */
 	LAUNCH_FD_KVM = 18, /* kvm engine: /dev/kvm, read-write */
 	LAUNCH_FD_MEM_OUT = 19, /* kvm engine, PREPARE: memory is written to it, and MEM is read-only */
-	LAUNCH_FD_FROZEN =
-		20, /* qemu engine, RESTORE: a frozen process to wake, read-only, may be missing; FREEZE: read-write */
+	/* qemu engine: a frozen process; RESTORE, where it may be missing, and TRY: read-only; FREEZE: read-write */
+	LAUNCH_FD_FROZEN = 20,
 	LAUNCH_FD_FREEZER = 21, /* FREEZE: the library that QEMU preloads */
 };
 
@@ -119,7 +119,13 @@ int launch_decode(const void *p, size_t n, struct launch *ret);
 static inline bool launch_incoming(const struct launch *l)
 {
 	return l->mode == LAUNCH_RESTORE || l->mode == LAUNCH_PREPARE || l->mode == LAUNCH_CONVERT ||
-	       l->mode == LAUNCH_FREEZE;
+	       l->mode == LAUNCH_FREEZE || l->mode == LAUNCH_TRY;
+}
+
+/* launch_private() - is its memory its own, whatever file it began as? */
+static inline bool launch_private(const struct launch *l)
+{
+	return l->mode == LAUNCH_RESTORE || l->mode == LAUNCH_FREEZE || l->mode == LAUNCH_TRY;
 }
 
 /* launch_saves() - does it end in a template? */

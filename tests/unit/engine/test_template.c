@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include "base/err.h"
 #include "engine/template.h"
 #include "engine/template_build.h"
 
@@ -15,6 +16,12 @@ static bool build_fails;
 /* Nothing is frozen here: there is no engine. */
 int template_freeze(const struct template_env *env _unused_, const struct template_spec *spec _unused_,
 		    int dir _unused_, struct template *t _unused_, struct vial_err *err)
+{
+	return err_set(err, VIAL_E_UNSUPPORTED, "no engine");
+}
+
+int template_try_frozen(const struct template_env *env _unused_, const struct template_spec *spec _unused_,
+			const struct template *t _unused_, struct vial_err *err)
 {
 	return err_set(err, VIAL_E_UNSUPPORTED, "no engine");
 }
