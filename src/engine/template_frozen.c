@@ -86,7 +86,7 @@ void frozen_build(const struct template_env *env, const struct template_spec *sp
 {
 	_cleanup_fd_ int dir = openat(env->dir_fd, t->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct vial_err err = VIAL_ERR_INIT;
-	char meta[META_MAX];
+	char meta[META_MAX], line[sizeof(err.msg) + 100];
 	int r = dir < 0 ? -errno : 0;
 
 	(void)unlinkat(dir, "frozen.meta", 0);
@@ -97,7 +97,11 @@ void frozen_build(const struct template_env *env, const struct template_spec *sp
 	r = r ?: open_files(dir, t);
 	r = r ?: template_try_frozen(env, spec, t, &err);
 	if (r < 0) {
-		log_warn("the template's QEMU cannot be frozen: %s", err.msg[0] ? err.msg : strerror(-r));
+		snprintf(line, sizeof(line), "starts will take longer: the template's QEMU cannot be frozen: %s",
+			 err.msg[0] ? err.msg : strerror(-r));
+		log_warn("%s", line);
+		if (env->progress)
+			env->progress(env->progress_data, line);
 		close_frozen(t);
 	}
 	r = meta_text(t, meta);
