@@ -33,7 +33,7 @@ bool frozen_args_match(int image, const struct qemu_cmd *cmd)
 
 int frozen_finish(int image, const uint8_t args[32])
 {
-	int r = frozen_check(image, NULL);
+	int r = frozen_check(image, NULL, NULL);
 
 	if (r < 0)
 		return r;

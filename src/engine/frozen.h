@@ -30,10 +30,11 @@ void frozen_done(struct frozen *f);
 
 /**
  * frozen_check() - is @image a frozen process, and is every file that it has mapped what it was?
- * @ret:	opened files, or NULL if they are not wanted
- * Return: 0, -ESTALE (a file has changed), -EBADMSG, -errno.
+ * @prefixes:	where such files may lie, as for jail_open_beneath(); NULL: they are looked at, but not opened
+ * @ret:	opened files, if there are @prefixes
+ * Return: 0, -ESTALE (a file has changed), -EACCES (lies elsewhere), -EBADMSG, -errno.
  */
-int frozen_check(int image, struct frozen *ret);
+int frozen_check(int image, const char *const *prefixes, struct frozen *ret);
 
 /* frozen_args_match() - was it made from the command line of @cmd and can it be given all its files? */
 bool frozen_args_match(int image, const struct qemu_cmd *cmd);

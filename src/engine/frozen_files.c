@@ -48,18 +48,21 @@ static int check_file(const struct frozen_file *f, const struct stat *st)
 	return -ESTALE;
 }
 
-static int open_file(const struct frozen_file *f)
+/* The process that wrote the image may have been taken over by then: it is not given what it could not have opened. */
+static int open_file(const struct frozen_file *f, const char *const *prefixes)
 {
-	_cleanup_fd_ int fd = open(f->path, O_RDONLY | O_CLOEXEC);
+	_cleanup_fd_ int fd = jail_open_beneath(prefixes, f->path, O_RDONLY);
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
 		return -errno;
 	int r = check_file(f, &st);
 	return r < 0 ? r : take_fd(fd);
 }
 
-int frozen_check(int image, struct frozen *ret)
+int frozen_check(int image, const char *const *prefixes, struct frozen *ret)
 {
 	_cleanup_(frozen_done) struct frozen f = { .n_fds = 0 };
 	_cleanup_free_ struct frozen_head *h = malloc(sizeof(struct frozen_head));
@@ -67,18 +70,18 @@ int frozen_check(int image, struct frozen *ret)
 
 	for (uint32_t i = 0; r == 0 && i < h->n_files; i++) {
 		struct stat st;
-		if (!ret) {
+		if (!prefixes) {
 			r = stat(h->files[i].path, &st) < 0 ? -errno : check_file(&h->files[i], &st);
 			continue;
 		}
-		int fd = open_file(&h->files[i]);
+		int fd = open_file(&h->files[i], prefixes);
 		if (fd < 0)
 			return fd;
 		f.fds[f.n_fds++] = fd;
 	}
 	if (r < 0)
 		return r;
-	if (ret) {
+	if (prefixes) {
 		*ret = f;
 		f.n_fds = 0;
 	}

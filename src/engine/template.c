@@ -229,6 +229,21 @@ static int by_use(const void *a, const void *b)
 	return x->used.tv_nsec < y->used.tv_nsec ? -1 : x->used.tv_nsec > y->used.tv_nsec;
 }
 
+static uint64_t bytes_in(int dir_fd, const char *key)
+{
+	static const char *const names[] = { "mem", "upper", "frozen", "frozen.upper" };
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		struct stat st;
+		char path[64];
+		snprintf(path, sizeof(path), "%.32s/%s", key, names[i]);
+		if (fstatat(dir_fd, path, &st, 0) == 0)
+			bytes += (uint64_t)st.st_blocks * 512;
+	}
+	return bytes;
+}
+
 static size_t list_templates(int dir_fd, struct candidate *c, size_t max)
 {
 	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -239,15 +254,12 @@ static size_t list_templates(int dir_fd, struct candidate *c, size_t max)
 	if (!d)
 		return 0;
 	while ((e = readdir(d)) && n < max) {
-		_cleanup_free_ char *mem = NULL;
-		struct stat dir_st, st;
-		if (strlen(e->d_name) != 32 || asprintf(&mem, "%s/mem", e->d_name) < 0)
-			continue;
-		if (fstatat(dir_fd, e->d_name, &dir_st, 0) < 0 || fstatat(dir_fd, mem, &st, 0) < 0)
+		struct stat dir_st;
+		if (strlen(e->d_name) != 32 || fstatat(dir_fd, e->d_name, &dir_st, 0) < 0)
 			continue;
 		memcpy(c[n].name, e->d_name, 33);
 		c[n].used = dir_st.st_mtim;
-		c[n++].bytes = (uint64_t)st.st_blocks * 512;
+		c[n++].bytes = bytes_in(dir_fd, e->d_name);
 	}
 	closedir(d);
 	return n;

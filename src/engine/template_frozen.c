@@ -76,7 +76,7 @@ int frozen_open(const struct template_env *env, struct template *t)
 	r = r ?: meta_text(t, want);
 	if (r == 0 && strcmp(found, want) != 0)
 		r = -ESTALE;
-	r = r ?: frozen_check(t->frozen_fd, NULL);
+	r = r ?: frozen_check(t->frozen_fd, NULL, NULL);
 	if (r < 0)
 		close_frozen(t);
 	return r;
@@ -97,7 +97,8 @@ void frozen_build(const struct template_env *env, const struct template_spec *sp
 	r = r ?: open_files(dir, t);
 	r = r ?: template_try_frozen(env, spec, t, &err);
 	if (r < 0) {
-		snprintf(line, sizeof(line), "starts will take longer: the template's QEMU cannot be frozen: %s",
+		snprintf(line, sizeof(line),
+			 "starts will take longer: the template's QEMU cannot be frozen: %s",
 			 err.msg[0] ? err.msg : strerror(-r));
 		log_warn("%s", line);
 		if (env->progress)
