@@ -311,14 +311,47 @@ static void test_wrong_number_of_descriptors(void **state _unused_)
 	close(sv[1]);
 }
 
+/* An empty packet is taken for the end; what comes with it does not stay open. */
+static void test_descriptors_with_nothing(void **state _unused_)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)),
+				.cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS } };
+	struct msghdr msg = { .msg_control = &control, .msg_controllen = sizeof(control) };
+	uint8_t buf[VMM_MSG_MAX];
+	int sv[2], pipes[2], fds[3];
+	struct vmm_msg z;
+	char c;
+
+	make_pair(sv);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC | O_NONBLOCK), 0);
+	memcpy(CMSG_DATA(&control.head), &pipes[1], sizeof(int));
+	assert_int_equal(sendmsg(sv[0], &msg, 0), 0);
+	close(pipes[1]);
+	assert_int_equal(vmm_msg_recv(sv[1], buf, &z, fds), 0);
+	assert_int_equal(read(pipes[0], &c, 1), 0); /* nobody holds the other end */
+	close(pipes[0]);
+	close(sv[0]);
+	close(sv[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_launch_round_trip), cmocka_unit_test(test_launch_every_truncation),
-		cmocka_unit_test(test_launch_limits),	  cmocka_unit_test(test_launch_too_many_to_encode),
-		cmocka_unit_test(test_messages),	  cmocka_unit_test(test_texts),
-		cmocka_unit_test(test_malformed),	  cmocka_unit_test(test_snapshot_flags),
-		cmocka_unit_test(test_descriptors),	  cmocka_unit_test(test_wrong_number_of_descriptors),
+		cmocka_unit_test(test_launch_round_trip),
+		cmocka_unit_test(test_launch_every_truncation),
+		cmocka_unit_test(test_launch_limits),
+		cmocka_unit_test(test_launch_too_many_to_encode),
+		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_malformed),
+		cmocka_unit_test(test_snapshot_flags),
+		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_wrong_number_of_descriptors),
+		cmocka_unit_test(test_descriptors_with_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
