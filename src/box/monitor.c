@@ -34,7 +34,8 @@
 #include "base/path.h"
 #include "jail/jail.h"
 
-#define LIFELINE_MAX 256 /* longest message of the client on it */
+#define LIFELINE_MAX	256 /* longest message of the client on it */
+#define ACCEPT_RETRY_MS 100 /* when there was no descriptor for a client */
 
 static void lifeline_put(struct monitor *m, const struct mon_msg *msg)
 {
@@ -230,7 +231,18 @@ static void on_listen(struct loop_src *src _unused_, uint32_t events _unused_, v
 {
 	struct monitor *m = data;
 
-	clients_accept(m, launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0));
+	if (clients_accept(m, launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0)))
+		return;
+	/* The connection stays in the queue, so the socket readable: looking again at once would be all that is done. */
+	loop_src_set_events(m->listen_src, 0);
+	loop_timer_set(m->accept_timer, clock_mono_ns() + ACCEPT_RETRY_MS * NS_PER_MS);
+}
+
+static void on_accept_again(struct loop_src *src _unused_, void *data)
+{
+	struct monitor *m = data;
+
+	loop_src_set_events(m->listen_src, EPOLLIN);
 }
 
 static int watch(struct monitor *m)
@@ -244,6 +256,7 @@ static int watch(struct monitor *m)
 				   on_client_gone, m, &m->client_src);
 	if (r == 0 && listen_fd >= 0)
 		r = loop_add_fd(m->loop, listen_fd, EPOLLIN, on_listen, m, &m->listen_src);
+	r = r ?: loop_add_timer(m->loop, on_accept_again, m, &m->accept_timer);
 	r = r ?: transport_attach(m->transport, m->loop, m->ops, m->engine);
 	if (r == 0 && m->ops->console_fd(m->engine) >= 0)
 		r = loop_add_fd(m->loop, m->ops->console_fd(m->engine), EPOLLIN, on_console, m,

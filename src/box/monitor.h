@@ -87,7 +87,7 @@ struct monitor {
 	const struct engine_ops *ops;
 	struct engine *engine;
 	struct transport *transport;
-	struct loop_src *console_src, *lifeline_src, *client_src, *listen_src, *timer;
+	struct loop_src *console_src, *lifeline_src, *client_src, *listen_src, *accept_timer, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
 	uint32_t control; /* connection of the transport */
@@ -144,7 +144,8 @@ void control_snapshotted(void *data, const char *why, bool switched, uint64_t pa
 /* client.c: clients and their commands */
 /* client_tell() - a message of control.c; @last: and then goodbye */
 void client_tell(struct client *c, const struct mon_msg *msg, bool last);
-void clients_accept(struct monitor *m, int listen_fd);
+/* clients_accept() - take one connection; false if there is no descriptor or memory for it now, and it waits */
+bool clients_accept(struct monitor *m, int listen_fd);
 /* clients_start_pending() - the box is held no more */
 void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);
