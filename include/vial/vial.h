@@ -163,7 +163,10 @@ int vial_box_start(struct vial_box *b, struct vial_err *err);
 
 /**
  * vial_box_stop() - end all commands, sync, unmount, power off
- * @timeout_ms:	then the machine is killed
+ * @timeout_ms:	then the machine is killed; 0: at once
+ * The box has ended in any case.
+ * Return: 0 after a power-off, or if none was asked for; VIAL_E_TIMEOUT or VIAL_E_STATE (the box was just being saved) if it was
+ *	   killed instead; VIAL_E_ENGINE if it broke down; VIAL_E_STATE if it did not run.
  */
 int vial_box_stop(struct vial_box *b, uint32_t timeout_ms, struct vial_err *err);
 

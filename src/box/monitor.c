@@ -45,9 +45,17 @@ static void lifeline_put(struct monitor *m, const struct mon_msg *msg)
 		(void)outq_flush(&m->lifeline_out, fd); /* a few small messages: they fit its socket buffer */
 }
 
-void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
+static void lifeline_error(struct monitor *m, int code, const char *text)
 {
 	struct mon_msg msg = { .type = MON_ERROR };
+
+	msg.error.code = code;
+	msg.error.text = (struct slice){ (const uint8_t *)text, MIN(strlen(text), (size_t)MON_TEXT_MAX) };
+	lifeline_put(m, &msg);
+}
+
+void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
+{
 	va_list ap;
 
 	if (m->state >= MON_DEAD)
@@ -58,9 +66,7 @@ void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
 	va_end(ap);
 	m->why_code = code;
 	log_info("box ends: %s", m->why);
-	msg.error.code = code;
-	msg.error.text = (struct slice){ (uint8_t *)m->why, MIN(strlen(m->why), (size_t)MON_TEXT_MAX) };
-	lifeline_put(m, &msg);
+	lifeline_error(m, code, m->why);
 	clients_fail_all(m);
 	if (m->loop)
 		loop_quit(m->loop, 0);
@@ -148,6 +154,20 @@ static void on_saved(void *data, const char *why)
 	m->ops->kill(m->engine);
 }
 
+/* Who has asked for a power-off learns whether it was one. */
+static void say_stopped(struct monitor *m, const char *why)
+{
+	if (m->stop == STOP_LATE)
+		lifeline_error(m, VIAL_E_TIMEOUT, "the guest did not power off in time and was killed");
+	else if (m->stop == STOP_BUSY)
+		lifeline_error(m, VIAL_E_STATE,
+			       "the box was being saved, could not power off, and was killed");
+	else if (m->stop == STOP_ASKED && why)
+		lifeline_error(m, VIAL_E_ENGINE, why);
+	else
+		lifeline_put(m, &(struct mon_msg){ .type = MON_DONE });
+}
+
 static void on_exited(void *data, const char *why)
 {
 	struct monitor *m = data;
@@ -156,7 +176,7 @@ static void on_exited(void *data, const char *why)
 		snprintf(m->why, sizeof(m->why), "the box was stopped");
 		m->why_code = VIAL_E_STATE;
 		clients_fail_all(m);
-		lifeline_put(m, &(struct mon_msg){ .type = MON_DONE });
+		say_stopped(m, why);
 		m->state = MON_DEAD;
 		loop_quit(m->loop, 0);
 		return;
@@ -175,6 +195,7 @@ static void on_timeout(struct loop_src *src _unused_, void *data)
 	const char *hint;
 
 	if (m->state == MON_ENDING) {
+		m->stop = STOP_LATE;
 		m->ops->kill(m->engine);
 		return;
 	}
@@ -186,15 +207,19 @@ static void on_timeout(struct loop_src *src _unused_, void *data)
 static void stop_box(struct monitor *m, uint32_t timeout_ms)
 {
 	struct agent_host_msg off = { .type = AGENT_HOST_POWER_OFF };
-	bool asked = m->state == MON_READY && control_can_ask(m) && guest_ask(m, &off) == 0;
+	bool was_ready = m->state == MON_READY;
+	bool asked = was_ready && control_can_ask(m) && guest_ask(m, &off) == 0;
 
 	m->state = MON_ENDING;
 	if (asked && m->paused)
 		asked = m->ops->resume(m->engine, NULL) == 0;
-	if (!asked || timeout_ms == 0)
-		m->ops->kill(m->engine);
-	else
+	if (asked && timeout_ms > 0) {
+		m->stop = STOP_ASKED;
 		loop_timer_set(m->timer, clock_mono_ns() + timeout_ms * NS_PER_MS);
+		return;
+	}
+	m->stop = was_ready && timeout_ms > 0 ? STOP_BUSY : STOP_KILL;
+	m->ops->kill(m->engine);
 }
 
 static void on_lifeline(struct loop_src *src _unused_, uint32_t events _unused_, void *data)

@@ -26,6 +26,9 @@
 /* enum mon_state - STARTING (machine starts) -> UP (agent answers) -> READY (root set up) -> ENDING -> DEAD */
 enum mon_state { MON_STARTING, MON_UP, MON_READY, MON_ENDING, MON_DEAD };
 
+/* enum mon_stop - why a box is ENDING: to be killed, to power off, to be killed since it has not, or cannot be asked to */
+enum mon_stop { STOP_KILL, STOP_ASKED, STOP_LATE, STOP_BUSY };
+
 struct monitor;
 
 /**
@@ -84,6 +87,7 @@ struct monitor {
 	struct loop *loop;
 	struct launch launch;
 	enum mon_state state;
+	enum mon_stop stop;
 	const struct engine_ops *ops;
 	struct engine *engine;
 	struct transport *transport;

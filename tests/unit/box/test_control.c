@@ -402,6 +402,7 @@ static void test_stop_while_saving(void **state _unused_)
 	assert_int_equal(b.r->kills, 1);
 	b.r->ev->exited(b.r->ev_data, "killed");
 	rig_expect_error(b.r, &c, VIAL_E_STATE, "stopped");
+	rig_expect_error(b.r, &b.line, VIAL_E_STATE, "could not power off");
 	rig_hang_up(&c);
 	end(&b);
 }
