@@ -61,13 +61,6 @@
  * vial-unpack: bytes in, bytes out, nothing by name.
  * #syscalls:unpack recvmsg sendmsg memfd_create
  *
- * vial-unpack on a directory: may also read by name; Landlock or the mount namespace says where.
- * #syscalls:unpack_dir openat=rdonly2 open=rdonly1 stat lstat statx getdents64
- * #syscalls:unpack_dir readlink readlinkat access faccessat faccessat2
- * #syscalls:unpack_dir getxattr lgetxattr fgetxattr listxattr llistxattr
- * #syscalls:unpack_dir flistxattr chdir fchdir statfs getcwd ioctl=blk
- * #syscalls:unpack_dir recvmsg sendmsg memfd_create
- *
  * vial-vmm until its machine is made: what everybody may, threads, its own event descriptors, then its threads' filters;
  * and what those allow, since all filters of a thread count.
  * #syscalls:vmm clone=thread eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait seccomp prctl=lock

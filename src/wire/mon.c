@@ -157,7 +157,6 @@ static int decode_body(const uint8_t *p, size_t n, struct mon_msg *ret)
 		return n == (size_t)words * 4 ? decode_words(p, ret) : -EBADMSG;
 	switch (ret->type) {
 	case MON_STDIN:
-	case MON_CONSOLE:
 		return decode_data(p, n, &ret->body);
 	case MON_OUTPUT:
 		return decode_output(p, n, &ret->output);
@@ -236,7 +235,6 @@ int mon_msg_put(struct buf *out, const struct mon_msg *m)
 
 	switch (m->type) {
 	case MON_STDIN:
-	case MON_CONSOLE:
 		return put_data(out, m->type, NULL, 0, m->body);
 	case MON_OUTPUT:
 		return put_data(out, m->type, &m->output.stream, 1, m->output.data);
