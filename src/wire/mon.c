@@ -7,35 +7,12 @@
 #include <string.h>
 
 #include "wire/frame.h"
+#include "wire/le.h"
 #include "wire/tlv.h"
 
 #define HEADER 4 /* le16 type, le16 version */
 
 #define RLIMIT_SIZE 20 /* le32 resource, le64 soft, le64 hard */
-
-static uint16_t get_le16(const uint8_t *p)
-{
-	uint16_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le16toh(le);
-}
-
-static uint32_t get_le32(const uint8_t *p)
-{
-	uint32_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le32toh(le);
-}
-
-static uint64_t get_le64(const uint8_t *p)
-{
-	uint64_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le64toh(le);
-}
 
 /* ---- decoding ---- */
 
