@@ -134,9 +134,7 @@ static const struct rule rules[] = {
 	{ "blk", 1, LOW32, 0xc020660b },
 };
 
-static const char *const profiles[] = {
-	"monitor", "qemu", "unpack", "vmm", "vmm_io", "vmm_vcpu"
-};
+static const char *const profiles[] = { "monitor", "qemu", "unpack", "vmm", "vmm_io", "vmm_vcpu" };
 /* of threads whose process is locked in already: nothing of "all" */
 static const char *const bare[] = { "vmm_io", "vmm_vcpu" };
 enum variant { SELF, SPAWN, NOTIFY, N_VARIANTS };
