@@ -178,6 +178,8 @@ int saved_take(struct vial_box *b, struct saved *ret, struct vial_err *err)
 	r = request_send(b, &ask, fds, MON_SNAPSHOT_FDS, &m, err);
 	if (m.type == MON_SNAPSHOTTED)
 		push_upper(b, &f);
+	if (r == 0 && m.type != MON_SNAPSHOTTED)
+		r = err_set(err, VIAL_E_PROTOCOL, "the box's monitor has not saved what it says it has");
 	if (r < 0)
 		return r;
 	memcpy(s.key, m.snapshotted.key, LINK_KEY_SIZE);

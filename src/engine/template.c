@@ -422,11 +422,3 @@ int template_open(const struct template_env *env, const struct template_spec *sp
 	frozen_build(env, spec, ret);
 	return 0;
 }
-
-int template_exists(const struct template_env *env, const struct template_spec *spec, struct vial_err *err)
-{
-	char key[33];
-	int r = make_key(env, spec, key, err);
-
-	return r < 0 ? r : faccessat(env->dir_fd, key, F_OK, 0) == 0;
-}

@@ -125,9 +125,6 @@ void template_done(struct template *t);
 	((struct template){ \
 		.mem_fd = -1, .state_fd = -1, .upper_fd = -1, .frozen_fd = -1, .frozen_upper_fd = -1 })
 
-/* template_exists() - is there one for @spec (unchecked)? 1, 0 or an error */
-int template_exists(const struct template_env *env, const struct template_spec *spec, struct vial_err *err);
-
 /* template_host_cpu() - append the processor's model, features and microcode as the guest may see or feel them, a line each */
 void template_host_cpu(struct buf *b);
 
