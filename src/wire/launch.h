@@ -55,7 +55,10 @@ enum launch_role {
 	LAUNCH_FD_UPPER_RO =
 		17,	    /* RESTORE: UPPER once more, read-only: it becomes a backing when it is frozen */
 	LAUNCH_FD_KVM = 18, /* kvm engine: /dev/kvm, read-write */
-	LAUNCH_FD_MEM_OUT = 19, /* kvm engine, PREPARE: memory is written to it, and MEM is read-only */
+	LAUNCH_FD_MEM_OUT =
+		19, /* kvm engine, BUILD, PREPARE: memory is written to it; PREPARE: MEM is read-only */
+	LAUNCH_FD_DELTA =
+		20, /* kvm engine, RESTORE: changed pages over MEM, oldest first; repeated, may be missing */
 };
 
 /**
