@@ -64,7 +64,7 @@ enum vmm_role {
 enum vmm_mem {
 	VMM_MEM_ANON = 1, /* anonymous, no VMM_FD_MEM (RESTORE: it is read from VMM_FD_MEM) */
 	VMM_MEM_SHARED =
-		2, /* VMM_FD_MEM, read-write, of the right size, mapped shared: what is saved is there */
+		2, /* COLD: VMM_FD_MEM, read-write, of the right size, mapped shared: what is saved is there */
 	VMM_MEM_PRIVATE = 3, /* RESTORE: VMM_FD_MEM, read-only, mapped copy-on-write */
 };
 

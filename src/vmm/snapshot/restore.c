@@ -37,6 +37,9 @@ int snapshot_memory(struct machine *m, struct vial_err *err)
 			"machine state: of a machine with %u virtual CPUs and %llu MiB, not %u and %llu",
 			m->saved.n_vcpus, (unsigned long long)(m->saved.memory >> 20), m->launch.vcpus,
 			(unsigned long long)(m->launch.memory >> 20));
+	if (m->launch.mem_kind == VMM_MEM_SHARED)
+		return err_set(err, VIAL_E_INVALID,
+			       "a machine that is restored cannot write into the files it came from");
 	int r = gmem_new_anon(&m->mem, m->saved.memory);
 	if (r < 0)
 		return err_sys(err, r, "%llu MiB of guest memory",
