@@ -32,6 +32,7 @@
 #include "box/machine.h"
 #include "box/saved.h"
 #include "box/snapshot.h"
+#include "box/warm.h"
 #include "engine/qcow2.h"
 #include "engine/template.h"
 #include "wire/mon.h"
@@ -318,7 +319,10 @@ static int add_restore(struct vial_box *b, struct machine *m, const char *monito
 	b->launcher.launch.mode = LAUNCH_RESTORE;
 	b->launcher.launch.rooted = 1;
 	memcpy(b->launcher.launch.reset_key, t.reset_key, LINK_KEY_SIZE);
-	r = add_mem(b, m, take_fd(t.mem_fd));
+	int warm = m->t.host->engine == LAUNCH_KVM ? warm_open(b, m, &t) : -1;
+	if (warm >= 0)
+		r = launcher_add_own(&b->launcher, LAUNCH_FD_WARM, warm);
+	r = r ?: add_mem(b, m, take_fd(t.mem_fd));
 	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_STATE, take_fd(t.state_fd));
 	b->mids[b->n_mids++] = take_fd(t.upper_fd);
 	r = r ?: add_stub(b, m);

@@ -24,6 +24,7 @@ struct saved;
  * @upper_ro:	what it writes, read-only; -1 before the start
  * @mem_fd, @deltas: the files its memory was mapped from, read-only, @n_deltas over the first; owned. -1: a fork cannot
  *		build on them (QEMU's own, or booted with a console)
+ * @recording:	started only to see what a start touches (warm.h)
  * @pause_us:	how long it stood still for the last snapshot or fork
  */
 struct vial_box {
@@ -43,6 +44,7 @@ struct vial_box {
 	int mem_fd;
 	int deltas[LAUNCH_UPPERS_MAX];
 	size_t n_deltas;
+	bool recording;
 	uint32_t pause_us;
 };
 

@@ -384,6 +384,7 @@ static void pass_files(struct start *s, const struct launch *l)
 	pass(s, l, LAUNCH_FD_UPPER_MID, VMM_FD_UPPER_MID);
 	pass(s, l, LAUNCH_FD_MEM, VMM_FD_MEM);
 	pass(s, l, LAUNCH_FD_DELTA, VMM_FD_DELTA);
+	pass(s, l, LAUNCH_FD_WARM, VMM_FD_WARM);
 	pass(s, l, LAUNCH_FD_LOG, VMM_FD_LOG);
 	if (launch_incoming(l)) {
 		give(s, VMM_FD_STATE, launch_fd(l, LAUNCH_FD_STATE, 0));

@@ -57,6 +57,8 @@ enum launch_role {
 	LAUNCH_FD_KVM = 18, /* kvm engine: /dev/kvm, read-write */
 	LAUNCH_FD_MEM_OUT =
 		19, /* kvm engine, BUILD, PREPARE: memory is written to it; PREPARE: MEM is read-only */
+	LAUNCH_FD_WARM =
+		21, /* kvm engine, RESTORE: what a start from this template touches (wire/warm.h); may be missing */
 	LAUNCH_FD_DELTA =
 		20, /* kvm engine, RESTORE: changed pages over MEM, oldest first; repeated, may be missing */
 };

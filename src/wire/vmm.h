@@ -58,6 +58,7 @@ enum vmm_role {
 	VMM_FD_CONSOLE = 10,   /* stream socket: the guest's console */
 	VMM_FD_LOG = 11,       /* diagnostics */
 	VMM_FD_NET = 12,   /* SEQPACKET socket, a frame a message; there is a network device if it is given */
+	VMM_FD_WARM = 14,  /* RESTORE: wire/warm.h, read-only; may be missing */
 	VMM_FD_DELTA = 13, /* RESTORE: changed pages, over VMM_FD_MEM, repeated, oldest first, read-only */
 };
 

@@ -7,6 +7,7 @@
 #include "vmm/machine.h"
 #include "vmm/snapshot/snapshot.h"
 #include "vmm/snapshot/vcpu_state.h"
+#include "vmm/snapshot/warm.h"
 
 /* Guests tolerate this much between the frequency they measured and the real one [KVM: tsc_tolerance_ppm] */
 #define TSC_TOLERANCE_PPM 250
@@ -53,7 +54,7 @@ int snapshot_memory(struct machine *m, struct vial_err *err)
 		if (r == 0)
 			r = memmap_add(&m->map, m->mem.size / GMEM_PAGE, 0);
 	} else {
-		r = memmap_apply(&m->map, &m->mem, fds);
+		r = warm_map(m, fds);
 	}
 	if (r == -ENODATA)
 		return err_set(err, VIAL_E_CORRUPT, "memory file of the snapshot: cut short");
