@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""inside.py ENGINE RUNS FORKS: the part of bench/kvm that runs in L1: measures, and reports JSON lines to $RIG_RESULTS.
+"""inside.py ENGINE RUNS FORKS [STEP…]: the part of bench/kvm that runs in L1: measures, and reports JSON lines to $RIG_RESULTS.
 
 Times come from L1's monotonic clock, which counts instructions under icount. Beside each stand the VM exits and guest page
 faults (nested or shadow paging's) that KVM counted meanwhile, over all virtual machines: nothing else uses KVM here.
 """
+import functools
 import json
 import os
 import pathlib
@@ -23,7 +24,7 @@ LIMIT_S = 3600  # of virtual time, which jumps forward whenever everything waits
 HOME = "/dev/shm/bench-home"  # no disk: a wait for it would be a jump of virtual time
 MEMORY = "512"
 GUEST_KIB = 120 << 10  # the smallest machine has 128 MiB
-MICROVM = ["qemu-system-x86_64", "-M", "microvm,x-option-roms=off,rtc=on,auto-kernel-cmdline=off", "-accel", "kvm", "-cpu", "host", "-smp", "1",
+MICROVM = ["qemu-system-x86_64", "-M", "microvm,acpi=off,x-option-roms=off,rtc=on,auto-kernel-cmdline=off", "-accel", "kvm", "-cpu", "host", "-smp", "1",
            "-m", MEMORY, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
            "-kernel", f"{BUILD}/guest/vmlinuz-small", "-initrd", "/rig/microvm.cpio",
            "-append", "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=nowatchdog rdinit=/init"]
@@ -121,8 +122,10 @@ class Bench:
         r = subprocess.run([FIRST_EXIT, "20"], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
         self.put("bare /dev/kvm: create to first exit", "ms", [int(x) / 1e6 for x in r.stdout.split()][1:])
 
-    def starts(self):
+    def microvm(self):
         self.several("QEMU microvm", lambda: self.timed(MICROVM, b"READY", b"\n"))
+
+    def starts(self):
         self.several("vial run echo hello", lambda: self.timed([VIAL, "run", "--", "echo", "hello"], b"hello"))
 
     def cold(self):
@@ -257,9 +260,11 @@ def delta_mib(pid):
 
 def main():
     engine, runs, forks = sys.argv[1], int(sys.argv[2]), [int(n) for n in sys.argv[3].split(",") if n]
+    only = sys.argv[4:]
     read_ahead()
     b = Bench(engine, runs)
-    steps = [b.first_exit, b.starts, b.inside_box, b.memory] + [lambda n=n: b.fork(n) for n in forks] + [b.cold]
+    steps = [b.first_exit, b.microvm, b.starts, b.inside_box, b.memory, *(functools.partial(b.fork, n) for n in forks), b.cold]
+    steps = [s for s in steps if not only or getattr(s, "func", s).__name__ in only]
     failed = False
     for step in steps:
         try:
