@@ -56,6 +56,7 @@ struct client {
 	uint16_t control; /* MON_PAUSE … that waits for its turn, 0 */
 	uint32_t update_cpus;
 	uint64_t update_memory;
+	uint32_t snapshot_flags;   /* MON_SNAP_* */
 	int fds[MON_SNAPSHOT_FDS]; /* owned, -1 */
 	int64_t granted[3];
 	int64_t stdin_room;

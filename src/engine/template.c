@@ -58,8 +58,8 @@ static int make_key(const struct template_env *env, const struct template_spec *
 
 	buf_printf(&text,
 		   "layout %d\nengine %s %s\nmachine %s\naccel %s\nvcpus %u\nmemory %llu\ncmdline %s\n",
-		   LAYOUT_VERSION, s->host->engine == LAUNCH_KVM ? "kvm" : "qemu", s->host->digest,
-		   s->host->machine, s->host->accel, s->vcpus, (unsigned long long)s->memory, s->cmdline);
+		   LAYOUT_VERSION, engine_host_name(s->host), s->host->digest, s->host->machine,
+		   s->host->accel, s->vcpus, (unsigned long long)s->memory, s->cmdline);
 	/* KVM's idea of the CPU may change with the host's kernel. */
 	if (strcmp(s->host->accel, "kvm") == 0 && uname(&u) == 0)
 		buf_printf(&text, "host %s %s\n", u.release, u.version);

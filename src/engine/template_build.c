@@ -173,13 +173,17 @@ static int add_file(struct launcher *l, int dir, const char *name, int flags, ui
 	return r;
 }
 
-/* Booting: empty memory, kernel, initrd, placeholder disks. */
+/*
+ * Booting: empty memory, kernel, initrd, placeholder disks. QEMU boots in the file that is kept; vial-vmm in anonymous memory, with
+ * huge pages, of which it writes what is not zero.
+ */
 static int add_boot(const struct template_spec *spec, int dir, struct launcher *l)
 {
-	int mem, r = add_file(l, dir, "mem", O_RDWR, LAUNCH_FD_MEM, &mem);
+	bool kvm = spec->host->engine == LAUNCH_KVM;
+	int mem, r = add_file(l, dir, "mem", O_RDWR, kvm ? LAUNCH_FD_MEM_OUT : LAUNCH_FD_MEM, &mem);
 
 	l->launch.mode = LAUNCH_BUILD;
-	if (r == 0 && ftruncate(mem, (off_t)spec->memory) < 0)
+	if (r == 0 && !kvm && ftruncate(mem, (off_t)spec->memory) < 0)
 		r = -errno;
 	r = r ?: launcher_add_own(l, LAUNCH_FD_INITRD, template_initrd(spec));
 	r = r ?: launcher_add(l, LAUNCH_FD_KERNEL, spec->kernel_fd);

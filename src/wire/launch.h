@@ -57,10 +57,15 @@ enum launch_role {
 	LAUNCH_FD_UPPER_RO =
 		17,	    /* RESTORE: UPPER once more, read-only: it becomes a backing when it is frozen */
 	LAUNCH_FD_KVM = 18, /* kvm engine: /dev/kvm, read-write */
-	LAUNCH_FD_MEM_OUT = 19, /* kvm engine, PREPARE: memory is written to it, and MEM is read-only */
+	/* kvm engine, BUILD, PREPARE: memory is written to it; PREPARE: MEM is read-only */
+	LAUNCH_FD_MEM_OUT = 19,
+	/* kvm engine, RESTORE: changed pages over MEM, oldest first; repeated, may be missing */
+	LAUNCH_FD_DELTA = 20,
+	/* kvm engine, RESTORE: what a start from this template touches (wire/warm.h); may be missing */
+	LAUNCH_FD_WARM = 21,
 	/* qemu engine: a frozen process; RESTORE, where it may be missing, and TRY: read-only; FREEZE: read-write */
-	LAUNCH_FD_FROZEN = 20,
-	LAUNCH_FD_FREEZER = 21, /* FREEZE: the library that QEMU preloads */
+	LAUNCH_FD_FROZEN = 22,
+	LAUNCH_FD_FREEZER = 23, /* FREEZE: the library that QEMU preloads */
 };
 
 /**
