@@ -252,16 +252,19 @@ static void on_gone(void *owner, uint32_t conn)
 			warm_up(m);
 		else
 			quiesce(m);
-	} else if (m->ops->connect && m->state < MON_ENDING) {
+	} else if (m->state >= MON_ENDING) {
+		if (conn != m->control)
+			clients_guest_lost(m, conn); /* on_exited() tells them why */
+	} else if (m->ops->connect) {
 		/* Its machine may just be ending, which closes each connection: its exit tells more. */
 		if (conn == m->control)
 			m->control_lost = true;
 		else
 			clients_guest_lost(m, conn);
 		loop_timer_set(m->lost_timer, clock_mono_ns() + LOST_MS * NS_PER_MS);
-	} else if (conn == m->control && m->state < MON_ENDING) {
+	} else if (conn == m->control) {
 		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent dropped its control connection");
-	} else if (conn != m->control) {
+	} else {
 		clients_guest_gone(m, conn);
 	}
 }
@@ -271,6 +274,8 @@ static void on_lost_for_good(struct loop_src *src _unused_, void *data)
 {
 	struct monitor *m = data;
 
+	if (m->state >= MON_ENDING)
+		return;
 	if (m->control_lost)
 		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent dropped its control connection");
 	else

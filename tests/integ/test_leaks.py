@@ -150,10 +150,11 @@ def test_sigkill_of_monitor(vial):
 
 
 @pytest.mark.rig_fast
-def test_sigkill_of_engine(vial):
+def test_sigkill_of_engine(vial, engine):
+    program = {"qemu": "qemu-system-x86_64", "kvm": "vial-vmm"}[engine][:15]
     p = vial.popen("run", "--", "sh", "-c", "echo up; sleep 1000")
     harness.wait_output(p, b"up\n")
-    engines = [pid for pid, (comm, _) in harness.descendants().items() if comm.startswith("qemu-system")]
+    engines = [pid for pid, (comm, _) in harness.descendants().items() if comm == program]
     assert len(engines) == 1
     os.kill(engines[0], signal.SIGKILL)
     _, err = p.communicate(timeout=30)
