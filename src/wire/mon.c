@@ -7,35 +7,12 @@
 #include <string.h>
 
 #include "wire/frame.h"
+#include "wire/le.h"
 #include "wire/tlv.h"
 
 #define HEADER 4 /* le16 type, le16 version */
 
 #define RLIMIT_SIZE 20 /* le32 resource, le64 soft, le64 hard */
-
-static uint16_t get_le16(const uint8_t *p)
-{
-	uint16_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le16toh(le);
-}
-
-static uint32_t get_le32(const uint8_t *p)
-{
-	uint32_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le32toh(le);
-}
-
-static uint64_t get_le64(const uint8_t *p)
-{
-	uint64_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le64toh(le);
-}
 
 /* ---- decoding ---- */
 
@@ -84,10 +61,10 @@ static int words_of(uint16_t type)
 	case MON_STDIN_CLOSED:
 	case MON_PAUSE:
 	case MON_RESUME:
-	case MON_SNAPSHOT:
 		return 0;
 	case MON_SIGNAL:
 	case MON_STOP:
+	case MON_SNAPSHOT:
 		return 1;
 	case MON_CREDIT:
 	case MON_RESIZE:
@@ -106,6 +83,7 @@ static int decode_words(const uint8_t *p, struct mon_msg *ret)
 	switch (ret->type) {
 	case MON_SIGNAL:
 	case MON_STOP:
+	case MON_SNAPSHOT:
 		ret->u32 = get_le32(p);
 		return 0;
 	case MON_CREDIT:
@@ -157,7 +135,6 @@ static int decode_body(const uint8_t *p, size_t n, struct mon_msg *ret)
 		return n == (size_t)words * 4 ? decode_words(p, ret) : -EBADMSG;
 	switch (ret->type) {
 	case MON_STDIN:
-	case MON_CONSOLE:
 		return decode_data(p, n, &ret->body);
 	case MON_OUTPUT:
 		return decode_output(p, n, &ret->output);
@@ -236,12 +213,12 @@ int mon_msg_put(struct buf *out, const struct mon_msg *m)
 
 	switch (m->type) {
 	case MON_STDIN:
-	case MON_CONSOLE:
 		return put_data(out, m->type, NULL, 0, m->body);
 	case MON_OUTPUT:
 		return put_data(out, m->type, &m->output.stream, 1, m->output.data);
 	case MON_SIGNAL:
 	case MON_STOP:
+	case MON_SNAPSHOT:
 		return put(out, m->type, &m->u32, 1, none);
 	case MON_CREDIT:
 		return put(out, m->type, (uint32_t[]){ m->credit.stream, m->credit.bytes }, 2, none);
@@ -269,7 +246,6 @@ int mon_msg_put(struct buf *out, const struct mon_msg *m)
 	case MON_STDIN_CLOSED:
 	case MON_PAUSE:
 	case MON_RESUME:
-	case MON_SNAPSHOT:
 		return put(out, m->type, NULL, 0, none);
 	default:
 		return put(out, m->type, NULL, 0, m->body);

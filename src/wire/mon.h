@@ -43,7 +43,8 @@ enum mon_type {
 	MON_PAUSE = 10,	   /* answered by MON_DONE, as the next two, or MON_ERROR; one at a time in a box */
 	MON_RESUME = 11,   /* no body */
 	MON_UPDATE = 12,   /* body: le32 cpus, le64 bytes of memory; 0: all there is */
-	MON_SNAPSHOT = 13, /* no body; comes with MON_SNAPSHOT_FDS descriptors; answered by MON_SNAPSHOTTED */
+	MON_SNAPSHOT =
+		13, /* body: le32 MON_SNAP_* flags; with MON_SNAPSHOT_FDS descriptors; answered by MON_SNAPSHOTTED */
 	/* monitor to client */
 	MON_STARTED = 32,      /* exec: le32 guest pid, le32 window for stdin; launch: no body */
 	MON_OUTPUT = 33,       /* body: le32 stream, 1..AGENT_DATA_MAX bytes */
@@ -51,13 +52,16 @@ enum mon_type {
 	MON_ERROR = 35,	       /* body: le32 VIAL_E_* (as int32), le32 errno, text; the last message */
 	MON_DONE = 36,	       /* a control request succeeded; no body */
 	MON_STDIN_CLOSED = 37, /* nobody reads the command's stdin any more */
-	MON_CONSOLE = 38,      /* life line: bytes of the serial console, when asked for */
+	/* 38 is free */
 	MON_SNAPSHOTTED =
 		39, /* body: le32 enum engine_form, le32 us no vCPU ran, 16 bytes: the guest's reset key */
 };
 
 /* Descriptors of MON_SNAPSHOT, in this order; see struct engine_snapshot */
 enum { MON_SNAP_STATE, MON_SNAP_MEM, MON_SNAP_UPPER, MON_SNAP_UPPER_RO, MON_SNAPSHOT_FDS };
+
+/* Flags of MON_SNAPSHOT. DELTA: only what differs from the memory that the box was started with, see ENGINE_FORM_DELTA */
+enum { MON_SNAP_DELTA = 1 };
 
 enum { MON_F_TIMED_OUT = 1, MON_F_OOM = 2 };
 
@@ -79,9 +83,9 @@ enum {
 struct mon_msg {
 	uint16_t type; /* enum mon_type, or a later version's */
 	union {
-		struct slice body;	    /* EXEC, LAUNCH, STDIN, CONSOLE */
+		struct slice body;	    /* EXEC, LAUNCH, STDIN */
 		struct agent_credit credit; /* CREDIT */
-		uint32_t u32;		    /* SIGNAL, STOP */
+		uint32_t u32;		    /* SIGNAL, STOP, SNAPSHOT */
 		struct {
 			uint32_t cpus;
 			uint64_t memory;

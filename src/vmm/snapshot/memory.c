@@ -333,20 +333,23 @@ static int log_slots(struct vm *vm, const struct memmap *map)
 			continue;
 		s->log = true;
 		int r = vm_set_slot(vm, i);
-		if (r < 0)
+		if (r < 0) {
+			s->log = false;
 			return r;
+		}
 	}
 	return 0;
 }
 
 int memory_remap(struct vm *vm, const struct memmap *map, int fd)
 {
-	int r = gmem_dirty_start(vm->mem);
+	int r = log_slots(vm, map);
 
 	for (size_t i = 0; r == 0 && i < map->n; i++)
 		if (map->e[i].layer == map->layers)
 			r = gmem_map_file(vm->mem, map->e[i].page * GMEM_PAGE, map->e[i].n * GMEM_PAGE, fd);
-	return r == 0 ? log_slots(vm, map) : r;
+	/* Last: as long as this has not worked, what has changed since the older files still counts as changed. */
+	return r == 0 ? gmem_dirty_start(vm->mem) : r;
 }
 
 /* struct stretch - data of a file, with a hole in front of it: bytes @from to @to, found last */

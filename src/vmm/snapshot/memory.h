@@ -13,8 +13,8 @@
 #include "vmm/snapshot/memmap.h"
 #include "vmm/vm.h"
 
-#define MEMORY_SLOT_MIN \
-	(8ULL << 20) /* anonymous stretches of this and more get a slot without a log, with huge pages */
+/* Anonymous stretches of this and more get a slot without a log: with huge pages */
+#define MEMORY_SLOT_MIN (2ULL << 20)
 
 /**
  * memory_slots() - how KVM shall see the memory that @map describes
@@ -44,7 +44,8 @@ int memory_write_changed(struct vm *vm, const struct memmap *map, int fd, struct
  * memory_remap() - go on with what is in @fd instead of the pages just written to it
  * @map:	of what @fd's layer (the highest) holds
  * From now on changes are counted anew.
- * Return: 0 or -errno (then part may be remapped: both hold the same bytes).
+ * Return: 0 or -errno; then part may be remapped (both hold the same bytes) and @vm goes on with its former map: nothing
+ *	   that has changed is forgotten.
  */
 int memory_remap(struct vm *vm, const struct memmap *map, int fd);
 

@@ -213,6 +213,26 @@ static void test_remap_and_go_on(void **state)
 	gmem_done(&m);
 }
 
+/* Going over to a file that cannot be mapped: the next one must hold all that differs from the older files still. */
+static void test_remap_fails(void **state)
+{
+	_cleanup_(memmap_done) struct memmap map = { 0 }, one = { 0 }, two = { 0 };
+	_cleanup_fd_ int fd0 = file(), fd1 = file(), fd2 = file();
+	int fds[] = { fd0, fd2 };
+	struct gmem m;
+
+	(void)state;
+	base(&map, fd0);
+	restored(&m, &map, fds);
+	guest_writes(&m, 3, 'x');
+	assert_int_equal(memory_write_changed(&vm, &map, fd1, &one), 0);
+	assert_true(memory_remap(&vm, &one, -1) < 0);
+	guest_writes(&m, 4, 'z');
+	assert_int_equal(memory_write_changed(&vm, &map, fd2, &two), 0);
+	expect_same(&m, &two, fds);
+	gmem_done(&m);
+}
+
 static void test_scattered(void **state)
 {
 	_cleanup_(memmap_done) struct memmap map = { 0 }, out = { 0 };
@@ -286,7 +306,7 @@ int main(void)
 		cmocka_unit_test(test_all),	  cmocka_unit_test(test_punch),
 		cmocka_unit_test(test_changed),	  cmocka_unit_test(test_remap_and_go_on),
 		cmocka_unit_test(test_scattered), cmocka_unit_test(test_too_scattered),
-		cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_slots),	  cmocka_unit_test(test_remap_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
