@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""inside.py ENGINE RUNS FORKS: the part of bench/kvm that runs in L1: measures, and reports JSON lines to $RIG_RESULTS.
+"""inside.py ENGINE RUNS FORKS [STEP…]: the part of bench/kvm that runs in L1: measures, and reports JSON lines to $RIG_RESULTS.
 
 Times come from L1's monotonic clock, which counts instructions under icount. Beside each stand the VM exits and guest page
 faults (nested or shadow paging's) that KVM counted meanwhile, over all virtual machines: nothing else uses KVM here.
 """
+import functools
 import json
 import os
 import pathlib
 import re
 import select
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,12 +20,28 @@ BUILD = pathlib.Path("/rig/build")
 VIAL, PROBE, DRIVER, FIRST_EXIT = (BUILD / p for p in ("src/vial", "bench/bench-probe", "tests/integ/lib-driver", "bench/kvm/first-exit"))
 TRACE = pathlib.Path("/sys/kernel/tracing/instances/bench/events/kvm")
 TOP_HIST = pathlib.Path("/sys/kernel/tracing/events/kvm/kvm_exit/trigger")
-LIMIT_S = 60  # of virtual time, which may be an hour of the host's
+LIMIT_S = 3600  # of virtual time, which jumps forward whenever everything waits for the host
+HOME = "/dev/shm/bench-home"  # no disk: a wait for it would be a jump of virtual time
 MEMORY = "512"
-MICROVM = ["qemu-system-x86_64", "-M", "microvm,x-option-roms=off,rtc=on,auto-kernel-cmdline=off", "-accel", "kvm", "-cpu", "host", "-smp", "1",
+GUEST_KIB = 120 << 10  # the smallest machine has 128 MiB
+MICROVM = ["qemu-system-x86_64", "-M", "microvm,acpi=off,x-option-roms=off,rtc=on,auto-kernel-cmdline=off", "-accel", "kvm", "-cpu", "host", "-smp", "1",
            "-m", MEMORY, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
            "-kernel", f"{BUILD}/guest/vmlinuz-small", "-initrd", "/rig/microvm.cpio",
            "-append", "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=nowatchdog rdinit=/init"]
+
+
+def read_ahead():
+    """Fill the page cache with all that is started or read here."""
+    libraries = set()
+    for program in (MICROVM[0], "/usr/bin/python3", VIAL):
+        out = subprocess.run(["ldd", shutil.which(str(program))], capture_output=True, text=True, check=False).stdout
+        libraries |= set(re.findall(r"(/\S+) \(", out)) | {shutil.which(str(program))}
+    trees = [p for top in (BUILD, pathlib.Path("/usr/share/qemu"), pathlib.Path("/usr/share/seabios")) for p in top.rglob("*")]
+    for path in [*map(pathlib.Path, libraries), *trees, pathlib.Path("/rig/microvm.cpio")]:
+        if path.is_file() and path.stat().st_blocks:
+            with open(path, "rb") as f:
+                while f.read(1 << 20):
+                    pass
 
 
 class Counters:
@@ -51,7 +69,7 @@ class Counters:
 class Bench:
     def __init__(self, engine, runs):
         self.runs = runs
-        self.env = {**os.environ, "VIAL_ENGINE": engine, "VIAL_HOME": "/scratch/bench-home"}
+        self.env = {**os.environ, "VIAL_ENGINE": engine, "VIAL_HOME": HOME}
         self.counters = Counters()
         self.out = os.open(os.environ["RIG_RESULTS"], os.O_WRONLY)
 
@@ -104,8 +122,10 @@ class Bench:
         r = subprocess.run([FIRST_EXIT, "20"], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
         self.put("bare /dev/kvm: create to first exit", "ms", [int(x) / 1e6 for x in r.stdout.split()][1:])
 
-    def starts(self):
+    def microvm(self):
         self.several("QEMU microvm", lambda: self.timed(MICROVM, b"READY", b"\n"))
+
+    def starts(self):
         self.several("vial run echo hello", lambda: self.timed([VIAL, "run", "--", "echo", "hello"], b"hello"))
 
     def cold(self):
@@ -130,8 +150,7 @@ class Bench:
         monitor = int(p.stdout.readline() or b"0")
         for pid in below(monitor):
             guest, own = private_kib(pid)
-            name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-            self.put(f"private memory of {name}", "MiB", [own / 1024], guest_mib=guest / 1024)
+            self.put(f"private memory of {name_of(pid)}", "MiB", [own / 1024], guest_mib=guest / 1024)
         p.communicate(b"\n")
 
     def fork(self, n):
@@ -143,6 +162,9 @@ class Bench:
             start = time.monotonic_ns()
             d.call(f"fork 0 {n}")
             forked = time.monotonic_ns()
+            dirty = delta_mib(d.p.pid)
+            idle = settled([pid for pid in below(d.p.pid) if name_of(pid) == "vial-vmm"])
+            asked = time.monotonic_ns()
             for i in range(1, n + 1):
                 if "state" not in d.run(i, "cat /tmp/s"):
                     raise RuntimeError("a child lacks its parent's state")
@@ -150,8 +172,11 @@ class Bench:
             exits, faults = (b - a for a, b in zip(before, self.counters.now()))
             pause = int(d.call("pause_us 0")) / 1000
         self.put(f"fork of {n}: call", "ms", [(forked - start) / 1e6], exits=exits, faults=faults)
-        self.put(f"fork of {n}: until each child answered", "ms", [(answered - start) / 1e6], exits=exits, faults=faults)
-        self.put(f"fork of {n}: parent's pause", "ms", [pause])
+        self.put(f"fork of {n}: then each child's first answer, one by one", "ms", [(answered - asked) / 1e6 / n], exits=exits, faults=faults)
+        self.put(f"fork of {n}: parent's pause", "ms", [pause], dirty_mib=dirty)
+        if idle:
+            self.put(f"fork of {n}: private memory of an idle child", "MiB", [own / 1024 for _, own in idle[1:]],
+                     guest_mib=max(guest for guest, _ in idle[1:]) / 1024)
 
 
 class Driver:
@@ -183,6 +208,10 @@ class Driver:
         return text
 
 
+def name_of(pid):
+    return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def below(pid):
     """PID and its descendants."""
     found = [pid]
@@ -193,22 +222,49 @@ def below(pid):
 
 
 def private_kib(pid):
-    """(guest memory, the rest): private KiB of a process; guest memory is a mapping of at least 64 MiB."""
-    totals = [0, 0]
-    size = 0
+    """(guest memory, the rest): private KiB of a process. Guest memory is where adjoining writable mappings make GUEST_KIB or more."""
+    runs, last = [], None  # [KiB, private KiB] of each stretch of adjoining mappings
     for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        m = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line)
         key, _, rest = line.partition(":")
-        if key == "Size":
-            size = int(rest.split()[0])
+        if m:
+            start, end = int(m[1], 16), int(m[2], 16)
+            kind = m[3].startswith("rw")
+            if last != (start, kind):
+                runs.append([0, 0])
+            runs[-1][0] += (end - start) >> 10
+            last = (end, kind)
         elif key in ("Private_Clean", "Private_Dirty"):
-            totals[size < 65536] += int(rest.split()[0])
-    return totals[0], totals[1]
+            runs[-1][1] += int(rest.split()[0])
+    guest = sum(private for size, private in runs if size >= GUEST_KIB)
+    return guest, sum(private for _, private in runs) - guest
+
+
+def settled(pids):
+    """private_kib() of each, as soon as none of them has changed for a while; the parent, which started first, comes first."""
+    before, same = [], 0
+    while same < 3:
+        time.sleep(0.2)
+        now = [private_kib(pid) for pid in sorted(pids)]
+        same = same + 1 if now == before and all(guest for guest, _ in now) else 0
+        before = now
+    return now
+
+
+def delta_mib(pid):
+    """Of the deltas of memory that a process holds: the MiB of the largest."""
+    sizes = [os.stat(f"/proc/{pid}/fd/{fd}").st_blocks / 2048 for fd in os.listdir(f"/proc/{pid}/fd")
+             if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/memfd:vial-delta")]
+    return max(sizes, default=0)
 
 
 def main():
     engine, runs, forks = sys.argv[1], int(sys.argv[2]), [int(n) for n in sys.argv[3].split(",") if n]
+    only = sys.argv[4:]
+    read_ahead()
     b = Bench(engine, runs)
-    steps = [b.first_exit, b.starts, b.inside_box, b.memory] + [lambda n=n: b.fork(n) for n in forks] + [b.cold]
+    steps = [b.first_exit, b.microvm, b.starts, b.inside_box, b.memory, *(functools.partial(b.fork, n) for n in forks), b.cold]
+    steps = [s for s in steps if not only or getattr(s, "func", s).__name__ in only]
     failed = False
     for step in steps:
         try:

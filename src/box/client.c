@@ -244,6 +244,8 @@ static bool on_control(struct client *c, const struct mon_msg *m)
 		c->update_cpus = m->update.cpus;
 		c->update_memory = m->update.memory;
 	}
+	if (m->type == MON_SNAPSHOT)
+		c->snapshot_flags = m->u32;
 	return true;
 }
 

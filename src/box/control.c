@@ -175,13 +175,20 @@ static void do_snapshot(struct monitor *m)
 		quiesce(m);
 }
 
+/* Is there something that a delta would differ from, and an engine that writes them? */
+static bool can_delta(const struct monitor *m)
+{
+	return m->ops->form == ENGINE_FORM_PAIR && m->launch.mode == LAUNCH_RESTORE;
+}
+
 static void start(struct monitor *m, struct client *c)
 {
 	struct control_op *op = &m->control_op;
 
 	*op = (struct control_op){ .client = c, .type = c->control };
 	op->to = (struct engine_snapshot){ c->fds[MON_SNAP_STATE], c->fds[MON_SNAP_MEM],
-					   c->fds[MON_SNAP_UPPER], c->fds[MON_SNAP_UPPER_RO] };
+					   c->fds[MON_SNAP_UPPER], c->fds[MON_SNAP_UPPER_RO],
+					   can_delta(m) && (c->snapshot_flags & MON_SNAP_DELTA) };
 	for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++)
 		c->fds[i] = -1;
 	op->cpus = c->update_cpus;
@@ -331,7 +338,7 @@ void control_snapshotted(void *data, const char *why, bool switched, uint64_t pa
 	struct monitor *m = data;
 	struct mon_msg msg = { .type = MON_SNAPSHOTTED };
 
-	msg.snapshotted.form = why ? 0 : m->ops->form;
+	msg.snapshotted.form = why ? 0 : m->control_op.to.delta ? (uint32_t)ENGINE_FORM_DELTA : m->ops->form;
 	msg.snapshotted.pause_us = (uint32_t)MIN(pause_ns / 1000, (uint64_t)UINT32_MAX);
 	memcpy(msg.snapshotted.key, m->launch.next_key, LINK_KEY_SIZE);
 	m->control_op.engine_told = false;
@@ -360,7 +367,7 @@ static void on_timeout(struct loop_src *src _unused_, void *data)
 
 int control_init(struct monitor *m)
 {
-	m->control_op.to = (struct engine_snapshot){ -1, -1, -1, -1 };
+	m->control_op.to = (struct engine_snapshot){ -1, -1, -1, -1, false };
 	return loop_add_timer(m->loop, on_timeout, m, &m->control_timer);
 }
 

@@ -38,9 +38,9 @@ static json_t *engine_info(struct vial *v)
 	if (home_host(v, &err) < 0)
 		return json_pack("{s:b, s:s}", "usable", 0, "problem", err.msg);
 	return json_pack("{s:b, s:s, s:s, s:s, s:s*, s:s, s:s, s:s*}", "usable", 1, "name",
-			 v->host.engine == LAUNCH_KVM ? "kvm" : "qemu", "why", home_engine_why(v), "program",
-			 v->host.program, "version", v->host.version[0] ? v->host.version : NULL, "machine",
-			 v->host.machine, "accelerator", v->host.accel, "kvm_problem",
+			 engine_host_name(&v->host), "why", home_engine_why(v), "program", v->host.program,
+			 "version", v->host.version[0] ? v->host.version : NULL, "machine", v->host.machine,
+			 "accelerator", v->host.accel, "kvm_problem",
 			 v->host.kvm_why[0] ? v->host.kvm_why : NULL);
 }
 

@@ -130,7 +130,7 @@ int box_fork(struct vial_box *b, size_t n, struct vial_box **ret, struct vial_er
 
 	if (n < 1 || n > FORK_MAX)
 		return err_set(err, VIAL_E_INVALID, "%zu forks at once: 1 to %d can be made", n, FORK_MAX);
-	r = saved_take(b, &s, err);
+	r = saved_take(b, false, &s, err);
 	for (; r == 0 && k < n; k++) {
 		r = make_child(b, &s, &made[k], err);
 		if (r < 0)

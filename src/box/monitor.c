@@ -120,6 +120,20 @@ static void drain_console(struct monitor *m)
 	}
 }
 
+/* Whoever looks for the reason wants all of it. */
+static void log_console(struct monitor *m)
+{
+	char *save = NULL;
+
+	drain_console(m);
+	_cleanup_free_ char *text = buf_cstr(&m->console) ? strdup(buf_cstr(&m->console)) : NULL;
+	for (char *line = text ? strtok_r(text, "\r\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\r\n", &save)) {
+		str_defuse(line);
+		log_debug("console: %.900s", line);
+	}
+}
+
 /* The console line that tells most: a panic, a word of the agent, else the last one. "" if there is none. */
 static const char *console_hint(struct monitor *m)
 {
@@ -142,6 +156,12 @@ static const char *console_hint(struct monitor *m)
 	return hit;
 }
 
+void monitor_end(struct monitor *m)
+{
+	m->state = MON_ENDING;
+	m->ops->kill(m->engine);
+}
+
 static void on_saved(void *data, const char *why)
 {
 	struct monitor *m = data;
@@ -150,8 +170,7 @@ static void on_saved(void *data, const char *why)
 		monitor_fail(m, VIAL_E_ENGINE, "%s", why);
 		return;
 	}
-	m->state = MON_ENDING;
-	m->ops->kill(m->engine);
+	monitor_end(m);
 }
 
 /* Who has asked for a power-off learns whether it was one. */
@@ -199,6 +218,7 @@ static void on_timeout(struct loop_src *src _unused_, void *data)
 		m->ops->kill(m->engine);
 		return;
 	}
+	log_console(m);
 	hint = console_hint(m);
 	monitor_fail(m, VIAL_E_TIMEOUT, "the guest did not answer within %d s%s%.200s%s", MON_START_TIMEOUT_S,
 		     *hint ? " (its console: " : "", hint, *hint ? ")" : "");

@@ -56,6 +56,7 @@ struct client {
 	uint16_t control; /* MON_PAUSE … that waits for its turn, 0 */
 	uint32_t update_cpus;
 	uint64_t update_memory;
+	uint32_t snapshot_flags;   /* MON_SNAP_* */
 	int fds[MON_SNAPSHOT_FDS]; /* owned, -1 */
 	int64_t granted[3];
 	int64_t stdin_room;
@@ -96,7 +97,8 @@ struct monitor {
 	struct outq lifeline_out;
 	uint32_t control; /* connection of the transport */
 	struct frame_in control_in;
-	uint32_t warm;		       /* connection of the warm-up command, 0 */
+	uint32_t warm; /* connection of the warm-up command, 0 */
+	size_t n_warmed;
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
 	size_t n_asked;
 	uint64_t generation; /* identities given to the guest */
@@ -120,6 +122,8 @@ int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_e
 /* monitor_done() - end the machine, remove the box's directory, free everything */
 void monitor_done(struct monitor *m);
 void monitor_fail(struct monitor *m, int code, const char *fmt, ...) _printf_(3, 4); /* the box is over */
+/* monitor_end() - what this machine was started for is done: end it, successfully */
+void monitor_end(struct monitor *m);
 void monitor_ready(struct monitor *m);
 void monitor_flush_agent(struct monitor *m);
 

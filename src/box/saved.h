@@ -8,6 +8,7 @@
 /**
  * struct saved - a machine at rest
  * @mem_fd, @state_fd: read-only, owned; -1: none
+ * @deltas:	changed pages over mem_fd, the oldest first: @n_deltas read-only descriptors, owned
  * @mids:	the writable disk's qcow2s that it saw, the lowest first: @n_mids read-only descriptors, owned
  * @key:	the link key its guest holds
  * @vcpus, @memory: the machine's class
@@ -17,6 +18,8 @@
  */
 struct saved {
 	int mem_fd, state_fd;
+	int deltas[LAUNCH_UPPERS_MAX];
+	size_t n_deltas;
 	int mids[LAUNCH_UPPERS_MAX];
 	size_t n_mids;
 	uint8_t key[LINK_KEY_SIZE];
@@ -40,8 +43,9 @@ int saved_copy(const struct saved *s, struct saved *ret);
 
 /**
  * saved_take() - save a running box, which goes on
+ * @whole:	all of its memory in one file; false: what differs from what it was started with will do, if the engine can
  * The box's writable disk so far becomes @ret's, and the backing of a new one of the box's.
  */
-int saved_take(struct vial_box *b, struct saved *ret, struct vial_err *err);
+int saved_take(struct vial_box *b, bool whole, struct saved *ret, struct vial_err *err);
 
 #endif

@@ -8,8 +8,8 @@
  * zeros are left out. Reading back checks the header first, then each chunk before it is written to the file that the engine gets, so
  * nothing unchecked is used, also when somebody changes the file meanwhile.
  * Who is trusted: nobody's file. Its numbers are checked in wire/snapshot.c, its disk layers' headers in qcow2_check(): a layer that named
- * another file of the host would be refused there, before QEMU is asked. What QEMU makes of device state and of the rest of a
- * layer is QEMU's: so a file that this state directory did not write itself (its MAC, under a key that only the
+ * another file of the host would be refused there, before an engine is asked. What the engine makes of device state and of the rest
+ * of a layer is its own affair (vial-vmm's loader is fuzzed, QEMU's was not written for strangers): so a file that this state directory did not write itself (its MAC, under a key that only the
  * directory's owner can read) is not loaded unless the caller says that he trusts it, and then in a full jail only.
  */
 #include "box/snapfile.h"
@@ -222,7 +222,7 @@ static int describe(const struct vial_box *b, const struct saved *s, struct snap
 	if (r < 0)
 		return r;
 	r = set_text(&h->arch, ARCH);
-	r = r ?: set_text(&h->engine, "qemu");
+	r = r ?: set_text(&h->engine, engine_host_name(&b->home->host));
 	r = r ?: set_text(&h->engine_digest, b->home->host.digest);
 	r = r ?: set_text(&h->machine, l->machine);
 	r = r ?: set_text(&h->accel, l->accel);
@@ -355,8 +355,8 @@ int snapfile_fits(struct vial *v, const struct snapshot *s, const char *name, st
 		return r;
 	if (strcmp(s->arch, ARCH) != 0)
 		return differs(err, name, "for the architecture", s->arch, ARCH);
-	if (strcmp(s->engine, "qemu") != 0)
-		return differs(err, name, "by the engine", s->engine, "qemu");
+	if (strcmp(s->engine, engine_host_name(&v->host)) != 0)
+		return differs(err, name, "by the engine", s->engine, engine_host_name(&v->host));
 	if (strcmp(s->accel, v->host.accel) != 0)
 		return differs(err, name, "with the accelerator", s->accel, v->host.accel);
 	if (strcmp(s->machine, v->host.machine) != 0)

@@ -21,7 +21,7 @@
 static int save_to(struct vial_box *b, int fd, struct vial_err *err)
 {
 	_cleanup_(saved_done) struct saved s = SAVED_NONE;
-	int r = saved_take(b, &s, err);
+	int r = saved_take(b, true, &s, err);
 
 	r = r ?: snapfile_write(b, &s, fd, err);
 	return r < 0 && err ? err_prefix(err, "save the box") : r;
@@ -183,11 +183,11 @@ int box_create_from(struct vial *v, const char *path, const struct vial_spec *sp
 	if (r < 0)
 		return r;
 	if (!own && !trust)
-		return err_set(err, VIAL_E_DENIED,
-			       "snapshot '%s' was not made in this state directory: whoever made it could "
-			       "attack this host "
-			       "through QEMU, which loads it; give --trust if you trust him",
-			       path);
+		return err_set(
+			err, VIAL_E_DENIED,
+			"snapshot '%s' was not made in this state directory: whoever made it could "
+			"attack this host through the engine that loads it; give --trust if you trust him",
+			path);
 	r = box_new(v, &b, err);
 	r = r ?: fill(b, fd, path, &h, own, spec, err);
 	if (r < 0)

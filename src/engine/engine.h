@@ -23,8 +23,11 @@ struct engine;
  * @ENGINE_FORM_STREAM:	all in state_fd, memory and devices in one stream; LAUNCH_CONVERT makes a pair of it
  * @ENGINE_FORM_PAIR:	devices in state_fd; in mem_fd the guest's memory, each byte at its place, a sparse file as long as
  *		the machine's memory. A restore takes both as they are: LAUNCH_FD_STATE and LAUNCH_FD_MEM
+ * @ENGINE_FORM_DELTA:	the same, but mem_fd has only what differs from the files that the machine was started with; a
+ *		restore takes it as the last LAUNCH_FD_DELTA over those. The machine itself goes on over mem_fd: the next delta
+ *		differs from that, and mem_fd's bytes must not change any more
  */
-enum engine_form { ENGINE_FORM_STREAM = 1, ENGINE_FORM_PAIR = 2 };
+enum engine_form { ENGINE_FORM_STREAM = 1, ENGINE_FORM_PAIR = 2, ENGINE_FORM_DELTA = 3 };
 
 /**
  * struct engine_snapshot - where engine_ops.snapshot writes; all stay the caller's and open until snapshotted()
@@ -33,12 +36,14 @@ enum engine_form { ENGINE_FORM_STREAM = 1, ENGINE_FORM_PAIR = 2 };
  * @upper_fd:	an empty qcow2 of the writable disk's size, read-write. The box goes on in it; the file it wrote until
  *		now is its backing and is written no more
  * @upper_ro_fd: the same file opened read-only, for the next snapshot to freeze it
+ * @delta:	ENGINE_FORM_DELTA is wanted; only of a resumed machine, and where the engine's form is ENGINE_FORM_PAIR
  */
 struct engine_snapshot {
 	int state_fd;
 	int mem_fd;
 	int upper_fd;
 	int upper_ro_fd;
+	bool delta;
 };
 
 /**
@@ -77,7 +82,7 @@ struct engine_events {
  * @resume:	let them go on; resumed() follows
  * @snapshot:	write memory, devices and disk of one instant of a machine whose agent is quiesced (or that is paused), and
  *		go on; snapshotted() follows. One at a time; no pause(), resume() or save_template() before its event
- * @form:	what @snapshot writes, enum engine_form
+ * @form:	what @snapshot writes if no delta is wanted, enum engine_form
  * @kill:	end it at once; @exited follows
  * @free:	NULL is fine; kills if need be, without events
  */

@@ -205,6 +205,11 @@ int engine_host_probe(int cache_fd, const char *want, const char *vmm, struct en
 	return 0;
 }
 
+const char *engine_host_name(const struct engine_host *h)
+{
+	return h->engine == LAUNCH_KVM ? "kvm" : "qemu";
+}
+
 void engine_host_done(struct engine_host *h)
 {
 	free(h->program);

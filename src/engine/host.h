@@ -44,6 +44,9 @@ int engine_host_probe(int cache_fd, const char *want, const char *vmm, struct en
 		      struct vial_err *err);
 void engine_host_done(struct engine_host *h);
 
+/* engine_host_name() - "kvm" or "qemu", as in templates' keys and snapshot files */
+const char *engine_host_name(const struct engine_host *h);
+
 /**
  * kvm_usable() - can /dev/kvm run what a stock kernel does?
  * Runs a tiny 64-bit guest through LOCK CMPXCHG16B, XSAVE, a page fault and an interrupt in a child

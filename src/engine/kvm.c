@@ -383,6 +383,8 @@ static void pass_files(struct start *s, const struct launch *l)
 		give(s, VMM_FD_EXTENT, launch_fd(l, LAUNCH_FD_EXTENT, i));
 	pass(s, l, LAUNCH_FD_UPPER_MID, VMM_FD_UPPER_MID);
 	pass(s, l, LAUNCH_FD_MEM, VMM_FD_MEM);
+	pass(s, l, LAUNCH_FD_DELTA, VMM_FD_DELTA);
+	pass(s, l, LAUNCH_FD_WARM, VMM_FD_WARM);
 	pass(s, l, LAUNCH_FD_LOG, VMM_FD_LOG);
 	if (launch_incoming(l)) {
 		give(s, VMM_FD_STATE, launch_fd(l, LAUNCH_FD_STATE, 0));
@@ -576,7 +578,9 @@ static int kvm_resume(struct engine *e, struct vial_err *err)
 
 static int kvm_snapshot(struct engine *e, const struct engine_snapshot *to, struct vial_err *err)
 {
-	const struct vmm_msg msg = { .type = VMM_SNAPSHOT, .flags = VMM_SNAP_MEMORY | VMM_SNAP_UPPER };
+	const uint32_t delta = to->delta ? VMM_SNAP_DELTA | VMM_SNAP_REMAP : 0;
+	const struct vmm_msg msg = { .type = VMM_SNAPSHOT,
+				     .flags = VMM_SNAP_MEMORY | VMM_SNAP_UPPER | delta };
 	const int fds[] = { to->state_fd, to->mem_fd, to->upper_fd };
 	int r = e->paused ? 0 : put_type(e, VMM_PAUSE);
 

@@ -11,7 +11,7 @@
  * #syscalls:all copy_file_range sendfile splice
  * #syscalls:all poll ppoll select pselect6 ioctl=tty pipe2
  * #syscalls:all brk mmap=noexec mprotect=noexec munmap mremap madvise membarrier
- * #syscalls:all futex set_robust_list rseq set_tid_address sched_yield
+ * #syscalls:all futex set_robust_list get_robust_list rseq set_tid_address sched_yield
  * #syscalls:all sched_getaffinity=zero restart_syscall
  * #syscalls:all clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time getrandom
  * #syscalls:all rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait sigaltstack

@@ -35,7 +35,7 @@ static const struct {
 	{ STR, offsetof(struct launch, console_shell) }, { U32, offsetof(struct launch, strict) },
 	{ U32, offsetof(struct launch, without) },	 { U32, offsetof(struct launch, log_level) },
 	{ U32, offsetof(struct launch, rooted) },	 { U32, offsetof(struct launch, untrusted) },
-	{ U32, offsetof(struct launch, engine) },
+	{ U32, offsetof(struct launch, engine) },	 { STR, offsetof(struct launch, thaw) },
 };
 
 #define LAUNCH_STR_MAX 4096

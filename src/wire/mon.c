@@ -61,10 +61,10 @@ static int words_of(uint16_t type)
 	case MON_STDIN_CLOSED:
 	case MON_PAUSE:
 	case MON_RESUME:
-	case MON_SNAPSHOT:
 		return 0;
 	case MON_SIGNAL:
 	case MON_STOP:
+	case MON_SNAPSHOT:
 		return 1;
 	case MON_CREDIT:
 	case MON_RESIZE:
@@ -83,6 +83,7 @@ static int decode_words(const uint8_t *p, struct mon_msg *ret)
 	switch (ret->type) {
 	case MON_SIGNAL:
 	case MON_STOP:
+	case MON_SNAPSHOT:
 		ret->u32 = get_le32(p);
 		return 0;
 	case MON_CREDIT:
@@ -217,6 +218,7 @@ int mon_msg_put(struct buf *out, const struct mon_msg *m)
 		return put_data(out, m->type, &m->output.stream, 1, m->output.data);
 	case MON_SIGNAL:
 	case MON_STOP:
+	case MON_SNAPSHOT:
 		return put(out, m->type, &m->u32, 1, none);
 	case MON_CREDIT:
 		return put(out, m->type, (uint32_t[]){ m->credit.stream, m->credit.bytes }, 2, none);
@@ -244,7 +246,6 @@ int mon_msg_put(struct buf *out, const struct mon_msg *m)
 	case MON_STDIN_CLOSED:
 	case MON_PAUSE:
 	case MON_RESUME:
-	case MON_SNAPSHOT:
 		return put(out, m->type, NULL, 0, none);
 	default:
 		return put(out, m->type, NULL, 0, m->body);

@@ -43,7 +43,8 @@ enum mon_type {
 	MON_PAUSE = 10,	   /* answered by MON_DONE, as the next two, or MON_ERROR; one at a time in a box */
 	MON_RESUME = 11,   /* no body */
 	MON_UPDATE = 12,   /* body: le32 cpus, le64 bytes of memory; 0: all there is */
-	MON_SNAPSHOT = 13, /* no body; comes with MON_SNAPSHOT_FDS descriptors; answered by MON_SNAPSHOTTED */
+	MON_SNAPSHOT =
+		13, /* body: le32 MON_SNAP_* flags; with MON_SNAPSHOT_FDS descriptors; answered by MON_SNAPSHOTTED */
 	/* monitor to client */
 	MON_STARTED = 32,      /* exec: le32 guest pid, le32 window for stdin; launch: no body */
 	MON_OUTPUT = 33,       /* body: le32 stream, 1..AGENT_DATA_MAX bytes */
@@ -58,6 +59,9 @@ enum mon_type {
 
 /* Descriptors of MON_SNAPSHOT, in this order; see struct engine_snapshot */
 enum { MON_SNAP_STATE, MON_SNAP_MEM, MON_SNAP_UPPER, MON_SNAP_UPPER_RO, MON_SNAPSHOT_FDS };
+
+/* Flags of MON_SNAPSHOT. DELTA: only what differs from the memory that the box was started with, see ENGINE_FORM_DELTA */
+enum { MON_SNAP_DELTA = 1 };
 
 enum { MON_F_TIMED_OUT = 1, MON_F_OOM = 2 };
 
@@ -81,7 +85,7 @@ struct mon_msg {
 	union {
 		struct slice body;	    /* EXEC, LAUNCH, STDIN */
 		struct agent_credit credit; /* CREDIT */
-		uint32_t u32;		    /* SIGNAL, STOP */
+		uint32_t u32;		    /* SIGNAL, STOP, SNAPSHOT */
 		struct {
 			uint32_t cpus;
 			uint64_t memory;

@@ -58,13 +58,14 @@ enum vmm_role {
 	VMM_FD_CONSOLE = 10,   /* stream socket: the guest's console */
 	VMM_FD_LOG = 11,       /* diagnostics */
 	VMM_FD_NET = 12,   /* SEQPACKET socket, a frame a message; there is a network device if it is given */
+	VMM_FD_WARM = 14,  /* RESTORE: wire/warm.h, read-only; may be missing */
 	VMM_FD_DELTA = 13, /* RESTORE: changed pages, over VMM_FD_MEM, repeated, oldest first, read-only */
 };
 
 enum vmm_mem {
 	VMM_MEM_ANON = 1, /* anonymous, no VMM_FD_MEM (RESTORE: it is read from VMM_FD_MEM) */
 	VMM_MEM_SHARED =
-		2, /* VMM_FD_MEM, read-write, of the right size, mapped shared: what is saved is there */
+		2, /* COLD: VMM_FD_MEM, read-write, of the right size, mapped shared: what is saved is there */
 	VMM_MEM_PRIVATE = 3, /* RESTORE: VMM_FD_MEM, read-only, mapped copy-on-write */
 };
 

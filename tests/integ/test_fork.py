@@ -98,6 +98,23 @@ def fsck(d, box, tmp_path):
     raw.unlink()
 
 
+@pytest.mark.parametrize("n", [1, 10])
+def test_children_are_boxes_of_their_own(vial, n):
+    """However many: each has what the parent had, an identity of its own, and what one writes the others do not see."""
+    with driver.Driver(vial) as d:
+        parent = d.start(*SIZE)
+        d.run(parent, "echo disk > /root/x; sync; echo memory > /dev/shm/x || echo memory > /tmp/x")
+        boxes = [parent, *d.fork(parent, n)]
+        for i, box in enumerate(boxes):
+            d.run(box, f"echo own-{i} > /root/own; echo own-{i} > /tmp/own")
+        whole = [d.run(box, "cat /root/own /tmp/own /root/x; cat /dev/shm/x /tmp/x 2>/dev/null; hostname; cat /etc/machine-id; "
+                       "od -An -N16 -tx1 /dev/urandom").split("\n") for box in boxes]
+        for i, lines in enumerate(whole):
+            assert lines[:4] == [f"own-{i}", f"own-{i}", "disk", "memory"], lines
+        for column in (4, 5, 6):
+            assert len({lines[column] for lines in whole}) == n + 1, whole
+
+
 @pytest.mark.rig_fast
 def test_fork_while_paused(vial):
     with driver.Driver(vial) as d:

@@ -13,8 +13,8 @@
 #include "vmm/snapshot/memmap.h"
 #include "vmm/vm.h"
 
-#define MEMORY_SLOT_MIN \
-	(8ULL << 20) /* anonymous stretches of this and more get a slot without a log, with huge pages */
+/* Anonymous stretches of this and more get a slot without a log: with huge pages */
+#define MEMORY_SLOT_MIN (2ULL << 20)
 
 /**
  * memory_slots() - how KVM shall see the memory that @map describes

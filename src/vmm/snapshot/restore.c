@@ -7,6 +7,7 @@
 #include "vmm/machine.h"
 #include "vmm/snapshot/snapshot.h"
 #include "vmm/snapshot/vcpu_state.h"
+#include "vmm/snapshot/warm.h"
 
 /* Guests tolerate this much between the frequency they measured and the real one [KVM: tsc_tolerance_ppm] */
 #define TSC_TOLERANCE_PPM 250
@@ -37,6 +38,9 @@ int snapshot_memory(struct machine *m, struct vial_err *err)
 			"machine state: of a machine with %u virtual CPUs and %llu MiB, not %u and %llu",
 			m->saved.n_vcpus, (unsigned long long)(m->saved.memory >> 20), m->launch.vcpus,
 			(unsigned long long)(m->launch.memory >> 20));
+	if (m->launch.mem_kind == VMM_MEM_SHARED)
+		return err_set(err, VIAL_E_INVALID,
+			       "a machine that is restored cannot write into the files it came from");
 	int r = gmem_new_anon(&m->mem, m->saved.memory);
 	if (r < 0)
 		return err_sys(err, r, "%llu MiB of guest memory",
@@ -50,7 +54,7 @@ int snapshot_memory(struct machine *m, struct vial_err *err)
 		if (r == 0)
 			r = memmap_add(&m->map, m->mem.size / GMEM_PAGE, 0);
 	} else {
-		r = memmap_apply(&m->map, &m->mem, fds);
+		r = warm_map(m, fds);
 	}
 	if (r == -ENODATA)
 		return err_set(err, VIAL_E_CORRUPT, "memory file of the snapshot: cut short");

@@ -183,7 +183,7 @@ static void test_update(void **state _unused_)
 }
 
 /* Sends MON_SNAPSHOT with @n descriptors. */
-static struct rig_client ask_snapshot(struct rig *r, size_t n)
+static struct rig_client ask_snapshot_with(struct rig *r, size_t n, uint32_t flags)
 {
 	_cleanup_buf_ struct buf out = { 0 };
 	struct rig_client c = rig_connect(r);
@@ -191,12 +191,47 @@ static struct rig_client ask_snapshot(struct rig *r, size_t n)
 
 	for (size_t i = 0; i < n; i++)
 		assert_true((fds[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0);
-	assert_int_equal(mon_msg_put(&out, &(struct mon_msg){ .type = MON_SNAPSHOT }), 0);
+	assert_int_equal(mon_msg_put(&out, &(struct mon_msg){ .type = MON_SNAPSHOT, .u32 = flags }), 0);
 	assert_int_equal(fd_send(c.fd, out.data, out.len, fds, n), (ssize_t)out.len);
 	for (size_t i = 0; i < n; i++)
 		close(fds[i]);
 	rig_pump(r);
 	return c;
+}
+
+static struct rig_client ask_snapshot(struct rig *r, size_t n)
+{
+	return ask_snapshot_with(r, n, 0);
+}
+
+/* The form that a request with @flags is answered with, by an engine whose form is @form, of a machine started in @mode. */
+static uint32_t form_of(uint32_t flags, uint32_t form, enum launch_mode mode)
+{
+	struct box b = ready();
+	struct engine_ops ops = *b.r->m.ops;
+
+	ops.form = form;
+	b.r->m.ops = &ops;
+	b.r->m.launch.mode = mode;
+	struct rig_client c = ask_snapshot_with(b.r, MON_SNAPSHOT_FDS, flags);
+	say_done(b.r);
+	bool delta = b.r->to.delta;
+	b.r->ev->snapshotted(b.r->ev_data, NULL, true, 0);
+	struct mon_msg m = rig_expect(b.r, &c, MON_SNAPSHOTTED);
+	/* The engine was asked for what the client is told it has. */
+	assert_int_equal(delta, m.snapshotted.form == ENGINE_FORM_DELTA);
+	rig_hang_up(&c);
+	end(&b);
+	return m.snapshotted.form;
+}
+
+static void test_deltas(void **state _unused_)
+{
+	assert_int_equal(form_of(MON_SNAP_DELTA, ENGINE_FORM_PAIR, LAUNCH_RESTORE), ENGINE_FORM_DELTA);
+	assert_int_equal(form_of(0, ENGINE_FORM_PAIR, LAUNCH_RESTORE), ENGINE_FORM_PAIR);
+	assert_int_equal(form_of(MON_SNAP_DELTA, ENGINE_FORM_STREAM, LAUNCH_RESTORE), ENGINE_FORM_STREAM);
+	/* Booted: there is nothing that it differs from. */
+	assert_int_equal(form_of(MON_SNAP_DELTA, ENGINE_FORM_PAIR, LAUNCH_COLD), ENGINE_FORM_PAIR);
 }
 
 static void test_snapshot(void **state _unused_)
@@ -414,6 +449,7 @@ int main(void)
 		cmocka_unit_test(test_in_turn),
 		cmocka_unit_test(test_update),
 		cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_deltas),
 		cmocka_unit_test(test_snapshot_fails),
 		cmocka_unit_test(test_snapshot_while_paused),
 		cmocka_unit_test(test_pause_of_a_guest_that_refuses),

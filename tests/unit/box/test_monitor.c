@@ -215,6 +215,31 @@ static void test_stop(void **state _unused_)
 	end(r, &line);
 }
 
+/* A machine that powers off ends its connections before itself: their commands are told of the stop all the same. */
+static void test_stop_ends_connections_first(void **state _unused_)
+{
+	struct rig_client line;
+	struct rig *r = ready(&line);
+	uint32_t one, two;
+	struct rig_client a = rig_command(r, "x", 0, &one), b = rig_command(r, "y", 0, &two);
+	struct mon_msg m;
+
+	rig_put(&line, &(struct mon_msg){ .type = MON_STOP, .u32 = 60000 });
+	rig_pump(r);
+	rig_drop(r, one);
+	rig_shut(r, two);
+	rig_pump(r);
+	assert_false(rig_next(r, &a, &m));
+	assert_false(rig_next(r, &b, &m));
+	r->ev->exited(r->ev_data, NULL);
+	rig_expect(r, &line, MON_DONE);
+	rig_expect_error(r, &a, VIAL_E_STATE, "stopped");
+	rig_expect_error(r, &b, VIAL_E_STATE, "stopped");
+	rig_hang_up(&a);
+	rig_hang_up(&b);
+	end(r, &line);
+}
+
 static void test_stop_at_once(void **state _unused_)
 {
 	struct rig_client line;
@@ -353,6 +378,7 @@ int main(void)
 		cmocka_unit_test(test_machine_ends),
 		cmocka_unit_test(test_console_is_bounded),
 		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_stop_ends_connections_first),
 		cmocka_unit_test(test_stop_at_once),
 		cmocka_unit_test(test_guest_ignores_power_off),
 		cmocka_unit_test(test_stop_breaks_down),

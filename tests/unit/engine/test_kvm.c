@@ -157,14 +157,17 @@ static void test_description(void **state _unused_)
 
 	prepare(&b, LAUNCH_RESTORE, "describe");
 	give(&b, LAUNCH_FD_MEM, "mem");
+	give(&b, LAUNCH_FD_DELTA, "del1");
+	give(&b, LAUNCH_FD_DELTA, "del2");
 	give(&b, LAUNCH_FD_STATE, "stat");
 	give(&b, LAUNCH_FD_UPPER_MID, "mid1");
 	give(&b, LAUNCH_FD_UPPER_MID, "mid2");
 	start(&b);
 	wait_for(&b, &b.exited);
 	assert_non_null(strstr(b.why, "mode 2 mem 3 "));
-	assert_non_null(
-		strstr(b.why, " differ 0: 10 1 7=uppr 9=base 6=ext1 6=ext2 8=mid1 8=mid2 4=mem 5=stat"));
+	assert_non_null(strstr(
+		b.why,
+		" differ 0: 10 1 7=uppr 9=base 6=ext1 6=ext2 8=mid1 8=mid2 4=mem 13=del1 13=del2 5=stat"));
 	done(&b);
 
 	prepare(&b, LAUNCH_PREPARE, "describe");
@@ -321,23 +324,29 @@ static void test_pause_and_resume(void **state _unused_)
 	done(&b);
 }
 
-static void snapshot(struct box *b, int fds[3], const char *why, bool switched)
+static void snapshot_as(struct box *b, int fds[3], bool delta, const char *why, bool switched)
 {
 	struct vial_err err = VIAL_ERR_INIT;
 
 	for (int i = 0; i < 3; i++)
 		assert_true((fds[i] = memfd_create("out", MFD_CLOEXEC)) >= 0);
-	const struct engine_snapshot to = { fds[0], fds[1], fds[2], fds[2] };
+	const struct engine_snapshot to = { fds[0], fds[1], fds[2], fds[2], delta };
 	b->snapshotted = 0;
 	assert_int_equal(engine_kvm.snapshot(b->e, &to, &err), 0);
 	wait_for(b, &b->snapshotted);
 	assert_string_equal(b->why, why);
 	assert_int_equal(b->switched, switched);
-	expect_content(fds[0], "state 3");
+	/* Memory and disk, or also the changes alone, with which the machine goes on. */
+	expect_content(fds[0], delta ? "state 15" : "state 3");
 	expect_content(fds[1], "memory");
 	expect_content(fds[2], "upper");
 	for (int i = 0; i < 3; i++)
 		close(fds[i]);
+}
+
+static void snapshot(struct box *b, int fds[3], const char *why, bool switched)
+{
+	snapshot_as(b, fds, false, why, switched);
 }
 
 static void test_snapshot(void **state _unused_)
@@ -354,6 +363,7 @@ static void test_snapshot(void **state _unused_)
 	assert_int_equal(engine_kvm.resume(b.e, &err), 0);
 	wait_for(&b, &b.resumed);
 	snapshot(&b, fds, "", true);
+	snapshot_as(&b, fds, true, "", true);
 	assert_int_equal(b.exited, 0);
 	done(&b);
 

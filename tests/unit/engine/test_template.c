@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include "base/err.h"
 #include "engine/template.h"
 #include "engine/template_build.h"
 
@@ -11,6 +12,19 @@
 
 static int builds, complaints;
 static bool build_fails;
+
+/* Nothing is frozen here: there is no engine. */
+int template_freeze(const struct template_env *env _unused_, const struct template_spec *spec _unused_,
+		    int dir _unused_, struct template *t _unused_, struct vial_err *err)
+{
+	return err_set(err, VIAL_E_UNSUPPORTED, "no engine");
+}
+
+int template_try_frozen(const struct template_env *env _unused_, const struct template_spec *spec _unused_,
+			const struct template *t _unused_, struct vial_err *err)
+{
+	return err_set(err, VIAL_E_UNSUPPORTED, "no engine");
+}
 
 int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,
 		   struct template *ret, struct vial_err *err)

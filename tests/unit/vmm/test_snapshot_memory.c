@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -94,21 +95,38 @@ static void test_all(void **state)
 	gmem_done(&m);
 }
 
+static long page_faults(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
+	return u.ru_minflt;
+}
+
 static void test_punch(void **state)
 {
 	_cleanup_(memmap_done) struct memmap out = { 0 };
 	_cleanup_fd_ int fd = file();
 	struct gmem m;
 	struct stat st;
+	long faults;
 
 	(void)state;
 	assert_int_equal(ftruncate(fd, SIZE), 0);
 	assert_int_equal(gmem_new_file(&m, SIZE, fd, true), 0);
 	memset(m.base, 1, MIB(4));
 	memset(m.base + GMEM_PAGE, 0, MIB(4) - 2 * GMEM_PAGE); /* freed again */
+	m.base[MIB(33)] = 3;
+	m.base[SIZE - 1] = 4;
+	faults = page_faults();
 	assert_int_equal(memory_punch(&m, fd, &out), 0);
+	assert_in_range(page_faults() - faults, 0, PAGES / 4); /* holes were not read */
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_true(st.st_blocks * 512 <= 64 * 1024);
+	assert_int_equal(memmap_layer(&out, 1), 1);
+	assert_int_equal(memmap_layer(&out, MIB(4) / GMEM_PAGE), 0);
+	assert_int_equal(memmap_layer(&out, MIB(33) / GMEM_PAGE), 1);
+	assert_int_equal(memmap_layer(&out, PAGES - 1), 1);
 	expect_same(&m, &out, &fd);
 	gmem_done(&m);
 }

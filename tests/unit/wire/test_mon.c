@@ -9,8 +9,9 @@
 #define SLICE(s) ((struct slice){ (const uint8_t *)(s), sizeof(s) - 1 })
 
 static const uint16_t TYPES[] = {
-	MON_EXEC, MON_STDIN,   MON_STDIN_END, MON_CREDIT, MON_SIGNAL, MON_RESIZE, MON_LAUNCH,	    MON_STOP,
-	MON_PING, MON_STARTED, MON_OUTPUT,    MON_EXITED, MON_ERROR,  MON_DONE,	  MON_STDIN_CLOSED,
+	MON_EXEC,   MON_STDIN, MON_STDIN_END, MON_CREDIT,	MON_SIGNAL,  MON_RESIZE,
+	MON_LAUNCH, MON_STOP,  MON_SNAPSHOT,  MON_PING,		MON_STARTED, MON_OUTPUT,
+	MON_EXITED, MON_ERROR, MON_DONE,      MON_STDIN_CLOSED,
 };
 
 static struct mon_msg sample(uint16_t type)
@@ -28,6 +29,7 @@ static struct mon_msg sample(uint16_t type)
 		break;
 	case MON_SIGNAL:
 	case MON_STOP:
+	case MON_SNAPSHOT:
 		m.u32 = 0xfffefdfc;
 		break;
 	case MON_RESIZE:

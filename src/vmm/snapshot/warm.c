@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Having memory ready that a start is known to touch.
+ *
+ * Theory of operation
+ *
+ * Each page that a restored guest touches for the first time is a VM exit, and two if it is written: the file's page is mapped
+ * on the host by then (its neighbours were touched), so the private copy takes its place, which sends KVM round once more. Pages that
+ * will be written are therefore copied beforehand, which happens in any case; the guest then has them at its first access. What is
+ * read all over, and never written, is read into huge pages, which are one exit each: that costs memory that is no longer
+ * shared with other boxes, so it is for a few of them (who makes the list decides).
+ * The list comes from the template's maker (wire/warm.h), and is a hint: pages outside memory are refused by its decoder, all
+ * else is harmless.
+ */
+#include "vmm/snapshot/warm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "vmm/machine.h"
+#include "wire/warm.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; where it is unknown nothing is gained */
+#endif
+
+/* struct list - decoded; @dense: as ranges of layer 0 */
+struct list {
+	struct warm_run runs[WARM_RUNS_MAX];
+	int n;
+	struct memmap_extent dense[WARM_RUNS_MAX];
+	size_t n_dense;
+};
+
+static struct list *read_list(int fd, uint64_t pages)
+{
+	_cleanup_free_ struct list *l = calloc(1, sizeof(*l));
+	_cleanup_free_ uint8_t *file = malloc(WARM_MAX);
+	ssize_t n = l && file && fd >= 0 ? pread(fd, file, WARM_MAX, 0) : -1;
+
+	if (n < 0)
+		return NULL;
+	l->n = warm_decode(file, (size_t)n, pages, l->runs);
+	for (int i = 0; i < l->n; i++)
+		if (l->runs[i].kind == WARM_DENSE)
+			l->dense[l->n_dense++] =
+				(struct memmap_extent){ .page = l->runs[i].page, .n = l->runs[i].n };
+	return l->n > 0 ? take_ptr(l) : NULL;
+}
+
+/* map_around() - all but the dense stretches from the files, those by reading */
+static int map_around(struct machine *m, const int *fds, const struct list *l)
+{
+	_cleanup_(memmap_done) struct memmap map = { 0 };
+	int r = memmap_overlay(&m->map, l->dense, l->n_dense, &map);
+
+	r = r ?: memmap_apply(&map, &m->mem, fds);
+	for (size_t i = 0; r == 0 && i < l->n_dense; i++)
+		r = memmap_read_part(&m->map, &m->mem, fds, l->dense[i].page, l->dense[i].n);
+	if (r < 0)
+		return r;
+	struct memmap was = m->map;
+	m->map = map;
+	map = was;
+	return 0;
+}
+
+static void copy_written(struct machine *m, const struct list *l)
+{
+	for (int i = 0; i < l->n; i++)
+		if (l->runs[i].kind == WARM_WRITTEN &&
+		    madvise(m->mem.base + l->runs[i].page * GMEM_PAGE, l->runs[i].n * GMEM_PAGE,
+			    MADV_POPULATE_WRITE) < 0)
+			return;
+}
+
+int warm_map(struct machine *m, const int *fds)
+{
+	_cleanup_free_ struct list *l = read_list(machine_fd(m, VMM_FD_WARM, 0), m->mem.size / GMEM_PAGE);
+
+	if (!l)
+		return memmap_apply(&m->map, &m->mem, fds);
+	int r = map_around(m, fds, l);
+	if (r == 0)
+		copy_written(m, l);
+	return r;
+}
