@@ -87,6 +87,15 @@ static void map_all(const struct frozen_head *h)
 	}
 }
 
+static int is_frozen(const struct frozen_head *h)
+{
+	for (unsigned int i = 0; i < sizeof(h->magic); i++)
+		if (h->magic[i] != FROZEN_MAGIC[i])
+			return 0;
+	return h->n_maps <= FROZEN_MAPS_MAX && h->n_vdso > 0 && h->n_vdso <= FROZEN_VDSO_MAX &&
+	       h->vdso[h->n_vdso - 1].bytes <= VDSO_MAX;
+}
+
 static void __attribute__((noreturn, used)) thaw(const uint64_t *sp)
 {
 	const struct frozen_head *h = (const struct frozen_head *)FROZEN_LOW_TABLE;
@@ -96,8 +105,7 @@ static void __attribute__((noreturn, used)) thaw(const uint64_t *sp)
 
 	if (r < 0)
 		fail("map the image", FROZEN_LOW_TABLE, r);
-	if (*(const uint64_t *)h->magic != *(const uint64_t *)FROZEN_MAGIC || h->n_maps > FROZEN_MAPS_MAX ||
-	    h->n_vdso == 0 || h->n_vdso > FROZEN_VDSO_MAX || h->vdso[h->n_vdso - 1].bytes > VDSO_MAX)
+	if (!is_frozen(h))
 		fail("not a frozen process", FROZEN_LOW_TABLE, -EBADMSG);
 	check_vdso(h, own);
 	move_vdso(h, own, FROZEN_LOW_VDSO + VDSO_MAX);
