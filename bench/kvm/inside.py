@@ -20,6 +20,7 @@ BUILD = pathlib.Path("/rig/build")
 VIAL, PROBE, DRIVER, FIRST_EXIT = (BUILD / p for p in ("src/vial", "bench/bench-probe", "tests/integ/lib-driver", "bench/kvm/first-exit"))
 TRACE = pathlib.Path("/sys/kernel/tracing/instances/bench/events/kvm")
 TOP_HIST = pathlib.Path("/sys/kernel/tracing/events/kvm/kvm_exit/trigger")
+READ_MAX = 64 << 20  # larger files are nearly all holes
 LIMIT_S = 3600  # of virtual time, which jumps forward whenever everything waits for the host
 HOME = "/dev/shm/bench-home"  # no disk: a wait for it would be a jump of virtual time
 MEMORY = "512"
@@ -38,7 +39,7 @@ def read_ahead():
         libraries |= set(re.findall(r"(/\S+) \(", out)) | {shutil.which(str(program))}
     trees = [p for top in (BUILD, pathlib.Path("/usr/share/qemu"), pathlib.Path("/usr/share/seabios")) for p in top.rglob("*")]
     for path in [*map(pathlib.Path, libraries), *trees, pathlib.Path("/rig/microvm.cpio")]:
-        if path.is_file() and path.stat().st_blocks:
+        if path.is_file() and path.stat().st_size < READ_MAX:
             with open(path, "rb") as f:
                 while f.read(1 << 20):
                     pass

@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "vmm/machine.h"
 #include "wire/warm.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -39,7 +38,7 @@ static struct list *read_list(int fd, uint64_t pages)
 {
 	_cleanup_free_ struct list *l = calloc(1, sizeof(*l));
 	_cleanup_free_ uint8_t *file = malloc(WARM_MAX);
-	ssize_t n = l && file && fd >= 0 ? pread(fd, file, WARM_MAX, 0) : -1;
+	ssize_t n = l && file ? pread(fd, file, WARM_MAX, 0) : -1;
 
 	if (n < 0)
 		return NULL;
@@ -52,39 +51,39 @@ static struct list *read_list(int fd, uint64_t pages)
 }
 
 /* map_around() - all but the dense stretches from the files, those by reading */
-static int map_around(struct machine *m, const int *fds, const struct list *l)
+static int map_around(struct memmap *map, struct gmem *mem, const int *fds, const struct list *l)
 {
-	_cleanup_(memmap_done) struct memmap map = { 0 };
-	int r = memmap_overlay(&m->map, l->dense, l->n_dense, &map);
+	_cleanup_(memmap_done) struct memmap around = { 0 };
+	int r = memmap_overlay(map, l->dense, l->n_dense, &around);
 
-	r = r ?: memmap_apply(&map, &m->mem, fds);
+	r = r ?: memmap_apply(&around, mem, fds);
 	for (size_t i = 0; r == 0 && i < l->n_dense; i++)
-		r = memmap_read_part(&m->map, &m->mem, fds, l->dense[i].page, l->dense[i].n);
+		r = memmap_read_part(map, mem, fds, l->dense[i].page, l->dense[i].n);
 	if (r < 0)
 		return r;
-	struct memmap was = m->map;
-	m->map = map;
-	map = was;
+	struct memmap was = *map;
+	*map = around;
+	around = was;
 	return 0;
 }
 
-static void copy_written(struct machine *m, const struct list *l)
+static void copy_written(struct gmem *mem, const struct list *l)
 {
 	for (int i = 0; i < l->n; i++)
 		if (l->runs[i].kind == WARM_WRITTEN &&
-		    madvise(m->mem.base + l->runs[i].page * GMEM_PAGE, l->runs[i].n * GMEM_PAGE,
+		    madvise(mem->base + l->runs[i].page * GMEM_PAGE, l->runs[i].n * GMEM_PAGE,
 			    MADV_POPULATE_WRITE) < 0)
 			return;
 }
 
-int warm_map(struct machine *m, const int *fds)
+int warm_map(struct memmap *map, struct gmem *mem, const int *fds, int list)
 {
-	_cleanup_free_ struct list *l = read_list(machine_fd(m, VMM_FD_WARM, 0), m->mem.size / GMEM_PAGE);
+	_cleanup_free_ struct list *l = list < 0 ? NULL : read_list(list, mem->size / GMEM_PAGE);
 
 	if (!l)
-		return memmap_apply(&m->map, &m->mem, fds);
-	int r = map_around(m, fds, l);
+		return memmap_apply(map, mem, fds);
+	int r = map_around(map, mem, fds, l);
 	if (r == 0)
-		copy_written(m, l);
+		copy_written(mem, l);
 	return r;
 }
