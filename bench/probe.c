@@ -37,7 +37,7 @@ static int run_true(struct vial_box *box, struct vial_err *err)
 {
 	static const char *const argv[] = { "true", NULL };
 	const struct vial_exec_opts opts = { .size = sizeof(opts), .argv = argv };
-	struct vial_output out;
+	struct vial_output out = { .size = sizeof(out) };
 	int r = vial_box_run(box, &opts, NULL, 0, 4096, &out, err);
 
 	if (r < 0)
@@ -108,7 +108,7 @@ static int pipe_through(struct vial_box *box, size_t mib, struct vial_err *err)
 	const struct vial_exec_opts opts = { .size = sizeof(opts), .argv = argv, .flags = VIAL_EXEC_STDIN };
 	struct transfer t = { .to_write = mib << 20, .to_read = mib << 20 };
 	struct vial_exec *x = NULL;
-	struct vial_event e;
+	struct vial_event e = { .size = sizeof(e) };
 	int r = vial_box_exec(box, &opts, &x, err);
 
 	while (r == 0 && !t.done) {

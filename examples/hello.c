@@ -16,7 +16,7 @@ static int run(struct vial_box *box, struct vial_err *err)
 {
 	static const char *const argv[] = { "sh", "-c", "echo hello from $(uname -sr); exit 7", NULL };
 	const struct vial_exec_opts opts = { .size = sizeof(opts), .argv = argv, .timeout_ms = 10000 };
-	struct vial_output out;
+	struct vial_output out = { .size = sizeof(out) };
 	int r = vial_box_run(box, &opts, NULL, 0, 1 << 20, &out, err);
 
 	if (r < 0)

@@ -81,7 +81,6 @@ static void check(const struct mon_msg *m, const uint8_t *p, size_t n)
 {
 	switch (m->type) {
 	case MON_STDIN:
-	case MON_CONSOLE:
 		FUZZ_CHECK(m->body.n > 0);
 		check_slice(m->body, p, n, AGENT_DATA_MAX);
 		break;

@@ -13,7 +13,7 @@
  * allowed whatever its arguments; with a rule, only with the arguments that rule describes (several rules
  * of one call add up).
  *
- * Sets:	a profile's name (monitor, qemu, unpack, unpack_dir, vmm, vmm_io, vmm_vcpu); "all" belongs to every
+ * Sets:	a profile's name (monitor, qemu, unpack, vmm, vmm_io, vmm_vcpu); "all" belongs to every
  *		profile but those of single threads (vmm_io, vmm_vcpu);
  *		"start" to the variants loaded before execve (what ld.so needs), "lock" to those of our own
  *		programs, which call jail_self() in main();
@@ -134,9 +134,7 @@ static const struct rule rules[] = {
 	{ "blk", 1, LOW32, 0xc020660b },
 };
 
-static const char *const profiles[] = {
-	"monitor", "qemu", "unpack", "unpack_dir", "vmm", "vmm_io", "vmm_vcpu"
-};
+static const char *const profiles[] = { "monitor", "qemu", "unpack", "vmm", "vmm_io", "vmm_vcpu" };
 /* of threads whose process is locked in already: nothing of "all" */
 static const char *const bare[] = { "vmm_io", "vmm_vcpu" };
 enum variant { SELF, SPAWN, NOTIFY, N_VARIANTS };

@@ -13,7 +13,8 @@
  * Outputs are untouched on failure. The library prints nothing, never exits, and installs no signal handler.
  *
  * Options structs: set @size to sizeof the struct; zero the rest, then fill in. A struct larger than the library knows is
- * accepted if the part it does not know is zero.
+ * accepted if the part it does not know is zero. Output structs (vial_event, vial_output): set @size likewise before each
+ * call, nothing else; no more than @size bytes are written, and what the library does not know of them becomes zero.
  */
 #ifndef VIAL_VIAL_H
 #define VIAL_VIAL_H
@@ -162,7 +163,10 @@ int vial_box_start(struct vial_box *b, struct vial_err *err);
 
 /**
  * vial_box_stop() - end all commands, sync, unmount, power off
- * @timeout_ms:	then the machine is killed
+ * @timeout_ms:	then the machine is killed; 0: at once
+ * The box has ended in any case.
+ * Return: 0 after a power-off, or if none was asked for; VIAL_E_TIMEOUT or VIAL_E_STATE (the box was just being saved) if it was
+ *	   killed instead; VIAL_E_ENGINE if it broke down; VIAL_E_STATE if it did not run.
  */
 int vial_box_stop(struct vial_box *b, uint32_t timeout_ms, struct vial_err *err);
 
@@ -307,7 +311,7 @@ enum { VIAL_EXITED_TIMED_OUT = 1, VIAL_EXITED_OOM = 2 };
 
 /**
  * struct vial_event - something happened to a command
- * @size:	sizeof(struct vial_event)
+ * @size:	sizeof(struct vial_event); the caller's
  * @type:	enum vial_event_type
  * @pid:	in the guest
  * @data:	borrowed until the next vial_exec_next() of the same command
@@ -358,6 +362,7 @@ void vial_exec_free(struct vial_exec *x);
 
 /**
  * struct vial_output - collected result of a command
+ * @size:	sizeof(struct vial_output); the caller's
  * @code:	shell-style: exit status, 128+N for signal N, 124 after a timeout
  * @out:	stdout, @out_len bytes and a NUL; vial_free() it
  * @err:	stderr likewise

@@ -313,7 +313,6 @@ int port_open(struct loop *l, const char *path, const struct chan_events *events
 	r = loop_add_fd(l, p->fd, EPOLLIN | EPOLLOUT | EPOLLET, on_port, p, &p->src);
 	if (r < 0)
 		return r;
-	p->transport.wake_fd = p->fd;
 	*ret = &p->transport;
 	p = NULL;
 	return 0;

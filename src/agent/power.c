@@ -20,7 +20,6 @@
 
 #include "agent/agent.h"
 #include "agent/child.h"
-#include "agent/scout.h"
 #include "agent/touch.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -113,8 +112,6 @@ static void prepare(struct agent *a, bool for_template)
 	if (for_template)
 		touch_root(CHILD_DEFAULT_PATH);
 	cmds_tidy(a->cmds);
-	if (for_template)
-		scout_wait(a->transport->wake_fd);
 }
 
 int power_quiesce(struct agent *a, bool for_template, power_done_fn *done, void *user, struct vial_err *err)

@@ -16,4 +16,19 @@
  */
 int check_options(const void *given, size_t known, void *ret, const char *what, struct vial_err *err);
 
+/**
+ * check_output() - whether a caller's output struct can be filled
+ * @given:	starts with a size_t: the struct's size as the caller knows it
+ * @first:	sizeof the struct in the first version of the library
+ * Return: 0 or VIAL_E_INVALID.
+ */
+int check_output(const void *given, size_t first, const char *what, struct vial_err *err);
+
+/**
+ * give_output() - fill a caller's output struct, no further than its size, which it keeps
+ * @to:		passed check_output()
+ * @from:	@known bytes; what @to has beyond them becomes zero
+ */
+void give_output(void *to, const void *from, size_t known);
+
 #endif

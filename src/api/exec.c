@@ -19,14 +19,25 @@ int vial_box_run(struct vial_box *b, const struct vial_exec_opts *opts, const vo
 		 size_t limit, struct vial_output *ret, struct vial_err *err)
 {
 	struct vial_exec_opts o;
+	struct vial_output out;
 	int r = check_options(opts, sizeof(o), &o, "vial_exec_opts", err);
 
-	return r < 0 ? r : exec_run(b, &o, input, input_len, limit, ret, err);
+	r = r ?: check_output(ret, sizeof(out), "vial_output", err);
+	r = r ?: exec_run(b, &o, input, input_len, limit, &out, err);
+	if (r == 0)
+		give_output(ret, &out, sizeof(out));
+	return r;
 }
 
 int vial_exec_next(struct vial_exec *x, int timeout_ms, struct vial_event *ret, struct vial_err *err)
 {
-	return exec_next(x, timeout_ms, ret, err);
+	struct vial_event e;
+	int r = check_output(ret, sizeof(e), "vial_event", err);
+
+	r = r ?: exec_next(x, timeout_ms, &e, err);
+	if (r == 1)
+		give_output(ret, &e, sizeof(e));
+	return r;
 }
 
 int vial_exec_fd(const struct vial_exec *x)

@@ -93,4 +93,7 @@ int fd_reopen(int fd, int flags);
 /* fd_memfd() - sealed-later memfd holding @n bytes of @buf, offset 0; fd or -errno */
 int fd_memfd(const char *name, const void *buf, size_t n);
 
+/* fd_copy_sparse() - make @to a copy of the regular file @from, its holes kept; 0 or -errno */
+int fd_copy_sparse(int from, int to);
+
 #endif

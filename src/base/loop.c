@@ -14,6 +14,7 @@ struct loop_src {
 	int fd;			      /* -1: a timer */
 	uint32_t events;
 	uint64_t deadline_ns; /* timers: 0 when disarmed */
+	uint64_t fired;	      /* timers: number of the turn in which it last fired */
 	loop_io_fn *io;
 	loop_timer_fn *timer;
 	void *data;
@@ -25,6 +26,7 @@ struct loop {
 	bool in_turn;
 	bool quit;
 	int result;
+	uint64_t turns;
 	struct loop_src *live;
 	struct loop_src *dead;
 };
@@ -176,11 +178,14 @@ static void fire_timers(struct loop *l)
 	uint64_t now = clock_mono_ns();
 	struct loop_src *s = l->live;
 
+	l->turns++;
 	while (s) {
-		if (!s->deadline_ns || s->deadline_ns > now) {
+		/* One that arms itself for what is past already fires in the next turn: others have theirs first. */
+		if (!s->deadline_ns || s->deadline_ns > now || s->fired == l->turns) {
 			s = s->next;
 			continue;
 		}
+		s->fired = l->turns;
 		s->deadline_ns = 0;
 		s->timer(s, s->data);
 		s = l->live; /* the callback may have changed the list: start over */

@@ -8,7 +8,7 @@
  * pidfds, signals through signalfds: both are plain descriptors here.
  * Invariants: a source may be freed from within any callback, its own included;
  * events already fetched for it are then dropped. Callbacks never nest.
- * Limits: LOOP_BATCH events a turn, so that no source starves another.
+ * Limits: LOOP_BATCH events a turn, and each timer once, so that no source starves another.
  * Threads: none; a loop belongs to the thread that runs it.
  */
 #ifndef BASE_LOOP_H
@@ -49,7 +49,10 @@ int loop_src_set_events(struct loop_src *src, uint32_t events);
  * Return: 0 or -errno.
  */
 int loop_add_timer(struct loop *l, loop_timer_fn *fn, void *data, struct loop_src **ret);
-/* loop_timer_set() - fire once at @mono_ns (clock_mono_ns() scale); 0 disarms */
+/**
+ * loop_timer_set() - fire once
+ * @mono_ns:	when (clock_mono_ns() scale); set from its own callback, not before the next turn; 0 disarms
+ */
 void loop_timer_set(struct loop_src *timer, uint64_t mono_ns);
 
 /* loop_src_free() - stop watching; NULL is fine */

@@ -43,6 +43,8 @@ struct template_env box_template_env(struct vial *v, const char *monitor, uid_t 
 		.dir_fd = v->templates_fd,
 		.cache_fd = v->cache_fd,
 		.monitor_path = monitor,
+		.freezer_path = v->freezer,
+		.thaw_path = v->thaw,
 		.uid = uid,
 		.gid = (gid_t)uid,
 		.log_fd = v->log_fd,
@@ -87,7 +89,7 @@ int box_new(struct vial *v, struct vial_box **ret, struct vial_err *err)
 	if (!b)
 		return err_sys(err, -ENOMEM, "create a box");
 	b->home = v;
-	b->console_fd = b->upper_ro = b->mem_fd = -1;
+	b->console_fd = b->upper_ro = b->upper_from = b->mem_fd = -1;
 	b->lifeline_in.max = FRAME_MAX;
 	launcher_init(&b->launcher);
 	*ret = b; /* from here on destructible */
@@ -218,6 +220,12 @@ int box_file(struct vial *v)
 	return fd;
 }
 
+/* The box's writable disk as its machine knows it: empty, or what a frozen one has written. */
+static int first_upper(const struct vial_box *b, int fd, uint64_t bytes)
+{
+	return b->upper_from < 0 ? qcow2_init(fd, bytes) : fd_copy_sparse(b->upper_from, fd);
+}
+
 static int add_disks(struct vial_box *b, struct vial_err *err)
 {
 	struct launcher *l = &b->launcher;
@@ -229,7 +237,7 @@ static int add_disks(struct vial_box *b, struct vial_err *err)
 	base = home_asset(b->home, "upper.ext4", NULL, err);
 	if (base < 0)
 		return base;
-	r = upper < 0 ? upper : fstat(base, &st) < 0 ? -errno : qcow2_init(upper, (uint64_t)st.st_size);
+	r = upper < 0 ? upper : fstat(base, &st) < 0 ? -errno : first_upper(b, upper, (uint64_t)st.st_size);
 	l->launch.upper_bytes = r < 0 ? 0 : (uint64_t)st.st_size;
 	if (r == 0)
 		r = b->upper_ro = fd_reopen(upper, O_RDONLY);
@@ -283,6 +291,18 @@ static int add_stub(struct vial_box *b, const struct machine *m)
 	return launcher_add_own(&b->launcher, LAUNCH_FD_KERNEL, template_kernel_stub());
 }
 
+static int add_frozen(struct vial_box *b, struct template *t)
+{
+	struct launch *d = &b->launcher.launch;
+
+	memcpy(d->reset_key, t->frozen_key, LINK_KEY_SIZE);
+	d->thaw = strdup(b->home->thaw);
+	if (!d->thaw)
+		return -ENOMEM;
+	b->upper_from = take_fd(t->frozen_upper_fd);
+	return launcher_add_own(&b->launcher, LAUNCH_FD_FROZEN, take_fd(t->frozen_fd));
+}
+
 /* The file that memory is mapped from, which is taken over. vial-vmm's forks build on it; QEMU's write all anew. */
 static int add_mem(struct vial_box *b, const struct machine *m, int fd)
 {
@@ -319,6 +339,7 @@ static int add_restore(struct vial_box *b, struct machine *m, const char *monito
 	b->launcher.launch.mode = LAUNCH_RESTORE;
 	b->launcher.launch.rooted = 1;
 	memcpy(b->launcher.launch.reset_key, t.reset_key, LINK_KEY_SIZE);
+	r = t.frozen_fd < 0 ? 0 : add_frozen(b, &t);
 	int warm = m->t.host->engine == LAUNCH_KVM ? warm_open(b, m, &t) : -1;
 	if (warm >= 0)
 		r = launcher_add_own(&b->launcher, LAUNCH_FD_WARM, warm);
@@ -520,6 +541,7 @@ void box_free(struct vial_box *b)
 		(void)path_rm_rf_at(b->home->boxes_fd, b->id);
 	fd_close(&b->console_fd);
 	fd_close(&b->upper_ro);
+	fd_close(&b->upper_from);
 	for (size_t i = 0; i < b->n_mids; i++)
 		fd_close(&b->mids[i]);
 	box_forget_memory(b);

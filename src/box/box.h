@@ -21,6 +21,7 @@ struct saved;
  * @console_fd:	our end of the serial console, -1
  * @from:	the saved machine it is started from; NULL: a template. Owned
  * @mids:	of its writable disk, read-only: what it does not write (any more), the lowest first; owned
+ * @upper_from:	what its writable disk begins as, -1: empty
  * @upper_ro:	what it writes, read-only; -1 before the start
  * @mem_fd, @deltas: the files its memory was mapped from, read-only, @n_deltas over the first; owned. -1: a fork cannot
  *		build on them (QEMU's own, or booted with a console)
@@ -40,6 +41,7 @@ struct vial_box {
 	struct saved *from;
 	int mids[LAUNCH_UPPERS_MAX];
 	size_t n_mids;
+	int upper_from;
 	int upper_ro;
 	int mem_fd;
 	int deltas[LAUNCH_UPPERS_MAX];

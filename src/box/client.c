@@ -358,16 +358,18 @@ static void on_client(struct loop_src *src _unused_, uint32_t events, void *data
 	monitor_flush_agent(m);
 }
 
-void clients_accept(struct monitor *m, int listen_fd)
+bool clients_accept(struct monitor *m, int listen_fd)
 {
 	_cleanup_fd_ int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	_cleanup_free_ struct client *c = NULL;
 
-	if (fd < 0 || m->n_clients >= MON_CLIENTS_MAX)
-		return; /* the client sees the end of its connection */
+	if (fd < 0)
+		return errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM;
+	if (m->n_clients >= MON_CLIENTS_MAX)
+		return true; /* the client sees the end of its connection */
 	c = calloc(1, sizeof(*c));
 	if (!c || loop_add_fd(m->loop, fd, EPOLLIN, on_client, c, &c->src) < 0)
-		return;
+		return true;
 	c->m = m;
 	for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++)
 		c->fds[i] = -1;
@@ -380,6 +382,7 @@ void clients_accept(struct monitor *m, int listen_fd)
 	m->clients = take_ptr(c);
 	m->n_clients++;
 	log_debug("client %zu connected", m->n_clients);
+	return true;
 }
 
 /* ---- from the guest ---- */

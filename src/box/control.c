@@ -14,7 +14,7 @@
  * From QUIESCE to THAW the box is held: commands that clients ask for wait here, so that none is half started in what is saved.
  * Who is trusted: the client is our user. The guest is not: one that does not answer a QUIESCE within
  * CONTROL_TIMEOUT_S fails the request, not the box; a pause then stops it all the same. What it is told late it may
- * answer late.
+ * answer late: of several thaws only the last counts, and none while the engine is at work.
  */
 #include <stdio.h>
 #include <string.h>
@@ -89,10 +89,14 @@ static void tell_engine(struct monitor *m, int r, const struct vial_err *err)
 		monitor_fail(m, err->code, "%s", err->msg);
 }
 
+/* Once: the guest may come to rest just when the engine was told without waiting for it any longer. */
 static void engine_pause(struct monitor *m)
 {
 	struct vial_err err = VIAL_ERR_INIT;
 
+	if (m->control_op.engine_told)
+		return;
+	m->control_op.engine_told = true;
 	tell_engine(m, m->ops->pause(m->engine, &err), &err);
 }
 
@@ -102,6 +106,7 @@ static void engine_snapshot(struct monitor *m)
 
 	/* How long the engine takes depends on the memory; it is not the guest's to delay. */
 	loop_timer_set(m->control_timer, 0);
+	m->control_op.engine_told = true;
 	tell_engine(m, m->ops->snapshot(m->engine, &m->control_op.to, &err), &err);
 }
 
@@ -250,14 +255,29 @@ static void on_quiesced(struct monitor *m)
 		ask(m, AGENT_HOST_THAW); /* the answer to a request that was given up */
 }
 
+/* Whether the guest has still to come to rest, or to go on, for another time: a thaw before that decides nothing. */
+static bool is_stale_thaw(const struct monitor *m)
+{
+	for (size_t i = 0; i < m->n_asked; i++)
+		if (m->asked[i] == AGENT_HOST_QUIESCE || m->asked[i] == AGENT_HOST_THAW)
+			return true;
+	return m->paused;
+}
+
 static void on_thawed(struct monitor *m)
 {
-	if (m->control_op.type == MON_PAUSE) {
+	uint16_t type = m->control_op.type;
+
+	if (is_stale_thaw(m))
+		return;
+	if (type == MON_PAUSE) {
 		engine_pause(m); /* it could not be quiesced, and stops all the same */
 		return;
 	}
+	if (m->control_op.engine_told)
+		return; /* a snapshot is being written */
 	release(m);
-	if (m->control_op.type)
+	if (type == MON_SNAPSHOT || type == MON_RESUME)
 		finish(m);
 }
 
@@ -321,6 +341,7 @@ void control_snapshotted(void *data, const char *why, bool switched, uint64_t pa
 	msg.snapshotted.form = why ? 0 : m->control_op.to.delta ? (uint32_t)ENGINE_FORM_DELTA : m->ops->form;
 	msg.snapshotted.pause_us = (uint32_t)MIN(pause_ns / 1000, (uint64_t)UINT32_MAX);
 	memcpy(msg.snapshotted.key, m->launch.next_key, LINK_KEY_SIZE);
+	m->control_op.engine_told = false;
 	if (switched)
 		reply(m, &msg, why == NULL);
 	if (why)

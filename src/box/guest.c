@@ -91,9 +91,17 @@ static int send_identity(struct monitor *m)
 }
 
 /*
- * Runs a shell that does nothing, so that what every start reads is in the template's memory. An image
- * without a shell makes no difference: the end of the connection is what is waited for.
+ * Commands that do nothing: one, so that what every start reads is in the template's memory; some more for a QEMU that is
+ * frozen, so that it has translated what every start runs. An image without them makes no difference: the end of the
+ * connection is what is waited for.
  */
+static const char *const warm_ups[][4] = {
+	{ "/bin/sh", "-c", ":", NULL },
+	{ "true", NULL },
+	{ "/bin/sh", "-c", "echo", NULL },
+	{ "true", NULL },
+};
+
 static void warm_up(struct monitor *m)
 {
 	struct agent_host_msg hello = { .type = AGENT_HOST_HELLO }, msg = { .type = AGENT_HOST_EXEC };
@@ -101,10 +109,9 @@ static void warm_up(struct monitor *m)
 	int r = transport_open(m->transport, false, &m->warm);
 
 	guest_fill_hello(&hello);
-	r = r ?: strv_add(&msg.exec.argv, "/bin/sh");
-	r = r ?: strv_add(&msg.exec.argv, "-c");
-	r = r ?: strv_add(&msg.exec.argv, ":");
-	r = r ?: strv_add(&msg.exec.env, "PATH=/bin:/usr/bin");
+	for (const char *const *arg = warm_ups[m->n_warmed++]; *arg; arg++)
+		r = r ?: strv_add(&msg.exec.argv, *arg);
+	r = r ?: strv_add(&msg.exec.env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	msg.exec.window = AGENT_WINDOW;
 	msg.exec.timeout_ms = 10000;
 	r = r ?: agent_host_msg_put(&out, &hello);
@@ -167,7 +174,9 @@ static void on_done(struct monitor *m)
 	log_debug("agent done with request %d", what);
 	if (m->state >= MON_READY)
 		control_agent_done(m, what);
-	else if (m->launch.mode == LAUNCH_PREPARE && what == AGENT_HOST_THAW)
+	else if (m->launch.mode == LAUNCH_TRY && what == AGENT_HOST_THAW)
+		monitor_end(m);
+	else if (launch_warms(&m->launch) && what == AGENT_HOST_THAW)
 		warm_up(m);
 	else if (what == (launch_incoming(&m->launch) ? AGENT_HOST_THAW : AGENT_HOST_SETUP))
 		monitor_ready(m);
@@ -239,17 +248,23 @@ static void on_gone(void *owner, uint32_t conn)
 
 	if (conn == m->warm) {
 		m->warm = 0;
-		quiesce(m);
-	} else if (m->ops->connect && m->state < MON_ENDING) {
+		if (m->n_warmed < (m->launch.mode == LAUNCH_FREEZE ? ARRAY_SIZE(warm_ups) : 1))
+			warm_up(m);
+		else
+			quiesce(m);
+	} else if (m->state >= MON_ENDING) {
+		if (conn != m->control)
+			clients_guest_lost(m, conn); /* on_exited() tells them why */
+	} else if (m->ops->connect) {
 		/* Its machine may just be ending, which closes each connection: its exit tells more. */
 		if (conn == m->control)
 			m->control_lost = true;
 		else
 			clients_guest_lost(m, conn);
 		loop_timer_set(m->lost_timer, clock_mono_ns() + LOST_MS * NS_PER_MS);
-	} else if (conn == m->control && m->state < MON_ENDING) {
+	} else if (conn == m->control) {
 		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent dropped its control connection");
-	} else if (conn != m->control) {
+	} else {
 		clients_guest_gone(m, conn);
 	}
 }
@@ -259,6 +274,8 @@ static void on_lost_for_good(struct loop_src *src _unused_, void *data)
 {
 	struct monitor *m = data;
 
+	if (m->state >= MON_ENDING)
+		return;
 	if (m->control_lost)
 		monitor_fail(m, VIAL_E_PROTOCOL, "the guest's agent dropped its control connection");
 	else

@@ -233,12 +233,29 @@ void home_close(struct vial *v)
 	fd_close(&v->uids_fd);
 	free(v->path);
 	free(v->libexec);
+	free(v->freezer);
+	free(v->thaw);
 	free(v->assets);
 	free(v->engine);
 	free(v->kernel);
 	free(v->initrd);
 	engine_host_done(&v->host);
 	free(v);
+}
+
+/* Not built everywhere, and not needed: machines start without, only later. */
+static int find_freezer(struct vial *v, struct vial_err *err)
+{
+	_cleanup_free_ char *freezer = NULL, *thaw = NULL;
+
+	if (asprintf(&freezer, "%s/vial-freeze.so", v->libexec) < 0 ||
+	    asprintf(&thaw, "%s/vial-thaw", v->libexec) < 0)
+		return err_sys(err, -ENOMEM, "probe the host");
+	if (access(freezer, R_OK) == 0 && access(thaw, X_OK) == 0) {
+		v->freezer = take_ptr(freezer);
+		v->thaw = take_ptr(thaw);
+	}
+	return 0;
 }
 
 int home_host(struct vial *v, struct vial_err *err)
@@ -250,6 +267,7 @@ int home_host(struct vial *v, struct vial_err *err)
 	if (asprintf(&vmm, "%s/vial-vmm", v->libexec) < 0)
 		return err_sys(err, -ENOMEM, "probe the host");
 	int r = engine_host_probe(v->cache_fd, v->engine, vmm, &v->host, err);
+	r = r ?: find_freezer(v, err);
 	v->host_known = r == 0;
 	return r;
 }

@@ -22,6 +22,7 @@
  * struct vial - one state directory and its settings
  * @path:	absolute
  * @fd and the others: directories, open for the handle's life
+ * @freezer:	vial-freeze.so, @thaw: vial-thaw; NULL if they are not there; by home_host()
  * @libexec:	directory of the helpers; @assets: of kernel, initramfs parts, base image
  * @kernel, @initrd: asked for, NULL: the installed ones
  * @host:	filled by home_host()
@@ -32,6 +33,7 @@ struct vial {
 	int fd, boxes_fd, templates_fd, cache_fd, images_fd;
 	int uids_fd;
 	char *libexec;
+	char *freezer, *thaw;
 	char *assets;
 	char *engine;
 	char *kernel;

@@ -34,7 +34,8 @@
 #include "base/path.h"
 #include "jail/jail.h"
 
-#define LIFELINE_MAX 256 /* longest message of the client on it */
+#define LIFELINE_MAX	256 /* longest message of the client on it */
+#define ACCEPT_RETRY_MS 100 /* when there was no descriptor for a client */
 
 static void lifeline_put(struct monitor *m, const struct mon_msg *msg)
 {
@@ -44,9 +45,17 @@ static void lifeline_put(struct monitor *m, const struct mon_msg *msg)
 		(void)outq_flush(&m->lifeline_out, fd); /* a few small messages: they fit its socket buffer */
 }
 
-void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
+static void lifeline_error(struct monitor *m, int code, const char *text)
 {
 	struct mon_msg msg = { .type = MON_ERROR };
+
+	msg.error.code = code;
+	msg.error.text = (struct slice){ (const uint8_t *)text, MIN(strlen(text), (size_t)MON_TEXT_MAX) };
+	lifeline_put(m, &msg);
+}
+
+void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
+{
 	va_list ap;
 
 	if (m->state >= MON_DEAD)
@@ -57,9 +66,7 @@ void monitor_fail(struct monitor *m, int code, const char *fmt, ...)
 	va_end(ap);
 	m->why_code = code;
 	log_info("box ends: %s", m->why);
-	msg.error.code = code;
-	msg.error.text = (struct slice){ (uint8_t *)m->why, MIN(strlen(m->why), (size_t)MON_TEXT_MAX) };
-	lifeline_put(m, &msg);
+	lifeline_error(m, code, m->why);
 	clients_fail_all(m);
 	if (m->loop)
 		loop_quit(m->loop, 0);
@@ -149,6 +156,12 @@ static const char *console_hint(struct monitor *m)
 	return hit;
 }
 
+void monitor_end(struct monitor *m)
+{
+	m->state = MON_ENDING;
+	m->ops->kill(m->engine);
+}
+
 static void on_saved(void *data, const char *why)
 {
 	struct monitor *m = data;
@@ -157,8 +170,21 @@ static void on_saved(void *data, const char *why)
 		monitor_fail(m, VIAL_E_ENGINE, "%s", why);
 		return;
 	}
-	m->state = MON_ENDING;
-	m->ops->kill(m->engine);
+	monitor_end(m);
+}
+
+/* Who has asked for a power-off learns whether it was one. */
+static void say_stopped(struct monitor *m, const char *why)
+{
+	if (m->stop == STOP_LATE)
+		lifeline_error(m, VIAL_E_TIMEOUT, "the guest did not power off in time and was killed");
+	else if (m->stop == STOP_BUSY)
+		lifeline_error(m, VIAL_E_STATE,
+			       "the box was being saved, could not power off, and was killed");
+	else if (m->stop == STOP_ASKED && why)
+		lifeline_error(m, VIAL_E_ENGINE, why);
+	else
+		lifeline_put(m, &(struct mon_msg){ .type = MON_DONE });
 }
 
 static void on_exited(void *data, const char *why)
@@ -169,7 +195,7 @@ static void on_exited(void *data, const char *why)
 		snprintf(m->why, sizeof(m->why), "the box was stopped");
 		m->why_code = VIAL_E_STATE;
 		clients_fail_all(m);
-		lifeline_put(m, &(struct mon_msg){ .type = MON_DONE });
+		say_stopped(m, why);
 		m->state = MON_DEAD;
 		loop_quit(m->loop, 0);
 		return;
@@ -188,6 +214,7 @@ static void on_timeout(struct loop_src *src _unused_, void *data)
 	const char *hint;
 
 	if (m->state == MON_ENDING) {
+		m->stop = STOP_LATE;
 		m->ops->kill(m->engine);
 		return;
 	}
@@ -200,15 +227,19 @@ static void on_timeout(struct loop_src *src _unused_, void *data)
 static void stop_box(struct monitor *m, uint32_t timeout_ms)
 {
 	struct agent_host_msg off = { .type = AGENT_HOST_POWER_OFF };
-	bool asked = m->state == MON_READY && control_can_ask(m) && guest_ask(m, &off) == 0;
+	bool was_ready = m->state == MON_READY;
+	bool asked = was_ready && control_can_ask(m) && guest_ask(m, &off) == 0;
 
 	m->state = MON_ENDING;
 	if (asked && m->paused)
 		asked = m->ops->resume(m->engine, NULL) == 0;
-	if (!asked || timeout_ms == 0)
-		m->ops->kill(m->engine);
-	else
+	if (asked && timeout_ms > 0) {
+		m->stop = STOP_ASKED;
 		loop_timer_set(m->timer, clock_mono_ns() + timeout_ms * NS_PER_MS);
+		return;
+	}
+	m->stop = was_ready && timeout_ms > 0 ? STOP_BUSY : STOP_KILL;
+	m->ops->kill(m->engine);
 }
 
 static void on_lifeline(struct loop_src *src _unused_, uint32_t events _unused_, void *data)
@@ -245,7 +276,18 @@ static void on_listen(struct loop_src *src _unused_, uint32_t events _unused_, v
 {
 	struct monitor *m = data;
 
-	clients_accept(m, launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0));
+	if (clients_accept(m, launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0)))
+		return;
+	/* The connection stays in the queue, so the socket readable: looking again at once would be all that is done. */
+	loop_src_set_events(m->listen_src, 0);
+	loop_timer_set(m->accept_timer, clock_mono_ns() + ACCEPT_RETRY_MS * NS_PER_MS);
+}
+
+static void on_accept_again(struct loop_src *src _unused_, void *data)
+{
+	struct monitor *m = data;
+
+	loop_src_set_events(m->listen_src, EPOLLIN);
 }
 
 static int watch(struct monitor *m)
@@ -259,6 +301,7 @@ static int watch(struct monitor *m)
 				   on_client_gone, m, &m->client_src);
 	if (r == 0 && listen_fd >= 0)
 		r = loop_add_fd(m->loop, listen_fd, EPOLLIN, on_listen, m, &m->listen_src);
+	r = r ?: loop_add_timer(m->loop, on_accept_again, m, &m->accept_timer);
 	r = r ?: transport_attach(m->transport, m->loop, m->ops, m->engine);
 	if (r == 0 && m->ops->console_fd(m->engine) >= 0)
 		r = loop_add_fd(m->loop, m->ops->console_fd(m->engine), EPOLLIN, on_console, m,

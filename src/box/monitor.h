@@ -26,6 +26,9 @@
 /* enum mon_state - STARTING (machine starts) -> UP (agent answers) -> READY (root set up) -> ENDING -> DEAD */
 enum mon_state { MON_STARTING, MON_UP, MON_READY, MON_ENDING, MON_DEAD };
 
+/* enum mon_stop - why a box is ENDING: to be killed, to power off, to be killed since it has not, or cannot be asked to */
+enum mon_stop { STOP_KILL, STOP_ASKED, STOP_LATE, STOP_BUSY };
+
 struct monitor;
 
 /**
@@ -64,12 +67,14 @@ struct client {
  * @type:	MON_PAUSE …, 0: none
  * @client:	who waits for the answer; NULL: gone, or it has it
  * @to:		of a snapshot; owned
+ * @engine_told: to pause, or to save; its answer is awaited
  * @cpus, @memory: of an update: the new limits, then the former ones
  */
 struct control_op {
 	uint16_t type;
 	struct client *client;
 	struct engine_snapshot to;
+	bool engine_told;
 	uint32_t cpus;
 	uint64_t memory;
 };
@@ -83,15 +88,17 @@ struct monitor {
 	struct loop *loop;
 	struct launch launch;
 	enum mon_state state;
+	enum mon_stop stop;
 	const struct engine_ops *ops;
 	struct engine *engine;
 	struct transport *transport;
-	struct loop_src *console_src, *lifeline_src, *client_src, *listen_src, *timer;
+	struct loop_src *console_src, *lifeline_src, *client_src, *listen_src, *accept_timer, *timer;
 	struct frame_in lifeline_in;
 	struct outq lifeline_out;
 	uint32_t control; /* connection of the transport */
 	struct frame_in control_in;
-	uint32_t warm;		       /* connection of the warm-up command, 0 */
+	uint32_t warm; /* connection of the warm-up command, 0 */
+	size_t n_warmed;
 	enum agent_host_type asked[4]; /* control requests without answer, oldest first */
 	size_t n_asked;
 	uint64_t generation; /* identities given to the guest */
@@ -115,6 +122,8 @@ int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_e
 /* monitor_done() - end the machine, remove the box's directory, free everything */
 void monitor_done(struct monitor *m);
 void monitor_fail(struct monitor *m, int code, const char *fmt, ...) _printf_(3, 4); /* the box is over */
+/* monitor_end() - what this machine was started for is done: end it, successfully */
+void monitor_end(struct monitor *m);
 void monitor_ready(struct monitor *m);
 void monitor_flush_agent(struct monitor *m);
 
@@ -143,7 +152,8 @@ void control_snapshotted(void *data, const char *why, bool switched, uint64_t pa
 /* client.c: clients and their commands */
 /* client_tell() - a message of control.c; @last: and then goodbye */
 void client_tell(struct client *c, const struct mon_msg *msg, bool last);
-void clients_accept(struct monitor *m, int listen_fd);
+/* clients_accept() - take one connection; false if there is no descriptor or memory for it now, and it waits */
+bool clients_accept(struct monitor *m, int listen_fd);
 /* clients_start_pending() - the box is held no more */
 void clients_start_pending(struct monitor *m);
 void clients_fail_all(struct monitor *m);

@@ -212,6 +212,8 @@ static int request(struct vial_box *b, bool delta, struct files *f, struct mon_m
 
 	if (ret->type == MON_SNAPSHOTTED)
 		push_upper(b, f);
+	if (r == 0 && ret->type != MON_SNAPSHOTTED)
+		return err_set(err, VIAL_E_PROTOCOL, "the box's monitor has not saved what it says it has");
 	if (r == 0 && delta != (ret->snapshotted.form == ENGINE_FORM_DELTA))
 		r = err_set(err, VIAL_E_PROTOCOL,
 			    "the box's monitor saved something else than it was asked to");

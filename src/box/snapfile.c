@@ -44,15 +44,19 @@
 /* 32 random bytes, made once; who can read them can make files that pass for ours. */
 static int home_key(struct vial *v, uint8_t ret[SNAPSHOT_KEY_SIZE], struct vial_err *err)
 {
-	char tmp[40];
+	uint8_t unique[8];
+	char tmp[48], hex[2 * sizeof(unique) + 1];
 
 	for (int tries = 0; tries < 2; tries++) {
 		_cleanup_fd_ int fd = openat(v->fd, "snapshot.key", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd >= 0 && fd_read_full(fd, ret, SNAPSHOT_KEY_SIZE) == SNAPSHOT_KEY_SIZE)
 			return 0;
-		if (fd >= 0 || errno != ENOENT || getrandom(ret, SNAPSHOT_KEY_SIZE, 0) != SNAPSHOT_KEY_SIZE)
+		if (fd >= 0 || errno != ENOENT || getrandom(ret, SNAPSHOT_KEY_SIZE, 0) != SNAPSHOT_KEY_SIZE ||
+		    getrandom(unique, sizeof(unique), 0) != sizeof(unique))
 			break;
-		snprintf(tmp, sizeof(tmp), ".snapshot.key-%d", (int)getpid());
+		/* No other thread's, nor another process's of the same number elsewhere. */
+		str_hex(unique, sizeof(unique), hex);
+		snprintf(tmp, sizeof(tmp), ".snapshot.key-%s", hex);
 		int r = fd_write_file_at(v->fd, tmp, ret, SNAPSHOT_KEY_SIZE, 0600);
 		/* The first one wins; the others read it. */
 		if (r == 0 && linkat(v->fd, tmp, v->fd, "snapshot.key", 0) < 0 && errno != EEXIST)

@@ -30,6 +30,10 @@ static int describe(const struct template_env *env, const struct launch *like, s
 	d->vcpus = like->vcpus;
 	d->memory = like->memory;
 	d->log_level = env->log_level;
+	/* What holds for the box holds for whoever reads what its guest may have written. */
+	d->strict = like->strict;
+	d->untrusted = like->untrusted;
+	d->without = like->without;
 	if (!d->program || !d->accel || !d->machine)
 		return -ENOMEM;
 	return env->log_fd >= 0 ? launcher_add(l, LAUNCH_FD_LOG, env->log_fd) : 0;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,7 +53,7 @@ int proc_spawn(struct proc *p, struct jail_opts o, struct vial_err *err)
 {
 	static char *const no_env[] = { NULL };
 
-	o.envp = no_env;
+	o.envp = o.envp ? o.envp : no_env;
 	o.uid = (uid_t)-1;
 	o.gid = (gid_t)-1;
 	o.namespaces = true;
@@ -109,4 +110,11 @@ void proc_kill(struct proc *p)
 {
 	if (p->child.pid > 0)
 		(void)jail_kill(p->child.pidfd);
+}
+
+int proc_signal(struct proc *p, int sig)
+{
+	if (p->child.pid <= 0)
+		return -ESRCH;
+	return syscall(SYS_pidfd_send_signal, p->child.pidfd, sig, NULL, 0) < 0 ? -errno : 0;
 }

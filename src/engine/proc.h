@@ -39,8 +39,8 @@ void proc_done(struct proc *p);
 int proc_stderr(struct proc *p, int *ret_theirs);
 
 /**
- * proc_spawn() - start it in the jail that every machine has: namespaces, no environment, dies with its parent
- * @o:		path, argv, fds, paths, profile, rlimits, notify, strict, without; the rest is filled in
+ * proc_spawn() - start it in the jail that every machine has: namespaces, nothing of our environment, dies with its parent
+ * @o:		path, argv, envp, fds, paths, profile, rlimits, notify, strict, without; the rest is filled in
  */
 int proc_spawn(struct proc *p, struct jail_opts o, struct vial_err *err);
 
@@ -52,5 +52,8 @@ void proc_drain(struct proc *p);
 
 /* proc_kill() - SIGKILL; @exited follows */
 void proc_kill(struct proc *p);
+
+/* proc_signal() - 0 or -errno */
+int proc_signal(struct proc *p, int sig);
 
 #endif

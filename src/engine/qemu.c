@@ -33,6 +33,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine.h"
+#include "engine/frozen.h"
 #include "engine/proc.h"
 #include "engine/qemu_args.h"
 #include "engine/qemu_script.h"
@@ -61,6 +62,10 @@ struct engine {
 	bool pausing, resuming; /* asked for, the event is to come */
 	bool snapshotting;	/* what the script is: this, or saving a template */
 	struct script script;
+	uint8_t args[32]; /* for the image that it freezes into */
+	struct frozen frozen;
+	bool thawing;		 /* it is woken, not started */
+	bool freezing;		 /* it has been told to stop, then to freeze */
 	unsigned int unanswered; /* commands outside of the script */
 	unsigned int n_snapshots;
 	char top[16]; /* node of the writable disk */
@@ -83,6 +88,18 @@ static const char *const start_prefixes[] = { "/usr/lib",
 					      "/etc/ld.so.cache",
 					      NULL };
 
+/* What vial-freeze.so reads of the process that it is in. */
+static int open_own(struct engine *e, const char *name)
+{
+	char path[64];
+
+	if (strcmp(name, "maps") != 0 && strcmp(name, "pagemap") != 0)
+		return -EACCES;
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)e->proc.child.pid, name);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 static int open_for_qemu(void *data, const char *path, int flags)
 {
 	struct engine *e = data;
@@ -93,10 +110,13 @@ static int open_for_qemu(void *data, const char *path, int flags)
 		{ QEMU_PATH_MEM, LAUNCH_FD_MEM },
 		{ QEMU_PATH_KERNEL, LAUNCH_FD_KERNEL },
 		{ QEMU_PATH_INITRD, LAUNCH_FD_INITRD },
+		{ FROZEN_PATH_LIBRARY, LAUNCH_FD_FREEZER },
 	};
 
 	if (e->running)
 		return -EACCES;
+	if (e->launch->mode == LAUNCH_FREEZE && str_has_prefix(path, "/proc/self/"))
+		return open_own(e, path + strlen("/proc/self/"));
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (strcmp(path, names[i].path) != 0)
 			continue;
@@ -143,6 +163,17 @@ static bool is_careful(const struct launch *l)
 	return l->mode == LAUNCH_CONVERT || l->untrusted;
 }
 
+static void on_frozen(struct engine *e, int status, const char *said)
+{
+	int r = status == 0 ? frozen_finish(launch_fd(e->launch, LAUNCH_FD_FROZEN, 0), e->args) : -EIO;
+
+	if (r < 0)
+		snprintf(e->why, sizeof(e->why), "QEMU could not be frozen: %.200s",
+			 said ? said : strerror(-r));
+	e->ev->saved(e->data, r < 0 ? e->why : NULL);
+	e->ev->exited(e->data, r < 0 ? e->why : NULL);
+}
+
 static void on_process_end(void *data, int status)
 {
 	struct engine *e = data;
@@ -150,6 +181,10 @@ static void on_process_end(void *data, int status)
 
 	proc_drain(&e->proc);
 	said = last_message(&e->proc.messages);
+	if (e->freezing) {
+		on_frozen(e, status, said);
+		return;
+	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !e->why[0]) {
 		e->ev->exited(e->data, NULL);
 		return;
@@ -214,12 +249,22 @@ static void qmp_error(void *data, const char *desc)
 
 static int send_start(struct engine *e);
 
+static void freeze(struct engine *e)
+{
+	int r = proc_signal(&e->proc, FROZEN_SIGNAL);
+
+	if (r < 0)
+		log_error("tell QEMU to freeze: %s", strerror(-r));
+}
+
 static void qmp_returned(void *data)
 {
 	struct engine *e = data;
 
 	if (e->unanswered > 0) {
 		e->unanswered--;
+		if (e->freezing && e->unanswered == 0) /* what was asked last: to stop */
+			freeze(e);
 		if (!e->running && is_careful(e->launch)) {
 			e->running = true; /* nothing is opened any more */
 			e->ev->running(e->data);
@@ -335,9 +380,11 @@ static int spawn_qemu(struct engine *e, const struct qemu_cmd *cmd, const struct
 				    l->memory + (l->memory >> STREAM_HEADS_SHIFT)) +
 					PROC_FILE_EXTRA },
 	};
+	static char *const with_library[] = { (char *)"LD_PRELOAD=" FROZEN_PATH_LIBRARY, NULL };
 	const struct jail_opts o = {
-		.path = e->launch->program,
+		.path = e->thawing ? l->thaw : l->program,
 		.argv = cmd->argv.v,
+		.envp = l->mode == LAUNCH_FREEZE ? with_library : NULL,
 		.fds = fds,
 		.n_fds = n_fds,
 		.paths = paths,
@@ -370,6 +417,13 @@ static size_t fill_fds(struct engine *e, const struct qemu_cmd *cmd, const int *
 	fds[n++] = (struct jail_fd){ theirs[0], QEMU_FD_QMP };
 	fds[n++] = (struct jail_fd){ theirs[1], QEMU_FD_AGENT };
 	fds[n++] = (struct jail_fd){ theirs[2], QEMU_FD_CONSOLE };
+	if (e->thawing) {
+		for (size_t i = 0; i < e->frozen.n_fds; i++)
+			fds[n++] = (struct jail_fd){ e->frozen.fds[i], FROZEN_FD_FILE + (int)i };
+		return frozen_refs(e->launch, cmd, fds, n);
+	}
+	if (e->launch->mode == LAUNCH_FREEZE)
+		n = frozen_refs(e->launch, cmd, fds, n);
 	if (state >= 0)
 		fds[n++] = (struct jail_fd){ state, QEMU_FD_STATE };
 	for (size_t i = 0; i < cmd->n_fds; i++)
@@ -398,7 +452,7 @@ static int send_start(struct engine *e)
 	char line[100];
 	int r;
 
-	if (!launch_incoming(e->launch))
+	if (!launch_incoming(e->launch) || e->thawing)
 		return send_plain(e, "{\"execute\":\"cont\"}");
 	r = send_plain(e, stream ? QEMU_SET_CAPABILITIES("false") : QEMU_SET_CAPABILITIES("true"));
 	snprintf(line, sizeof(line), "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}",
@@ -411,8 +465,8 @@ static int watch(struct engine *e, struct vial_err *err)
 	int r = proc_watch(&e->proc);
 
 	r = r ?: loop_add_fd(e->loop, e->proc.child.notify_fd, EPOLLIN, on_notify, e, &e->notify_src);
-	r = r ?: qmp_new(e->loop, e->qmp_fd, &qmp_callbacks, e, &e->qmp);
-	e->unanswered = 1; /* the negotiation */
+	r = r ?: qmp_new(e->loop, e->qmp_fd, !e->thawing, &qmp_callbacks, e, &e->qmp);
+	e->unanswered = !e->thawing; /* the negotiation */
 	if (!is_careful(e->launch))
 		r = r ?: send_start(e);
 	return r < 0 ? err_sys(err, r, "talk to QEMU") : 0;
@@ -429,9 +483,27 @@ static void qemu_free(struct engine *e)
 	fd_close(&e->agent_fd);
 	fd_close(&e->console_fd);
 	script_done(&e->script);
+	frozen_done(&e->frozen);
 	free(e);
 }
 DEFINE_CLEANUP(struct engine, qemu_free)
+
+/* Started anew, or woken? */
+static int choose_way(struct engine *e, const struct qemu_cmd *cmd, struct vial_err *err)
+{
+	const char *prefixes[ARRAY_SIZE(start_prefixes) + 1] = { e->launch->program };
+	int image = launch_fd(e->launch, LAUNCH_FD_FROZEN, 0), r;
+
+	memcpy(prefixes + 1, start_prefixes, sizeof(start_prefixes));
+	frozen_args(cmd, e->args);
+	if (image < 0 || e->launch->mode == LAUNCH_FREEZE)
+		return 0;
+	r = frozen_args_match(image, cmd) ? frozen_check(image, prefixes, &e->frozen) : -ESTALE;
+	if (r < 0)
+		return err_sys(err, r, "wake the template's QEMU ('vial init --force' makes it anew)");
+	e->thawing = true;
+	return 0;
+}
 
 static int qemu_start(struct loop *loop, const struct launch *l, const struct engine_events *ev, void *data,
 		      struct engine **ret, struct vial_err *err)
@@ -439,7 +511,7 @@ static int qemu_start(struct loop *loop, const struct launch *l, const struct en
 	_cleanup_(qemu_freep) struct engine *e = calloc(1, sizeof(*e));
 	_cleanup_(qemu_cmd_done) struct qemu_cmd cmd = { .vmdk_fd = -1 };
 	_cleanup_fd_ int err_w = -1, t0 = -1, t1 = -1, t2 = -1;
-	struct jail_fd fds[LAUNCH_EXTENTS_MAX + LAUNCH_UPPERS_MAX + 16];
+	struct jail_fd fds[LAUNCH_EXTENTS_MAX + LAUNCH_UPPERS_MAX + 16 + FROZEN_REFS_MAX];
 	int theirs[3] = { -1, -1, -1 };
 	int r;
 
@@ -458,6 +530,9 @@ static int qemu_start(struct loop *loop, const struct launch *l, const struct en
 	if (r < 0)
 		return r;
 	e->layers_set = cmd.layers_set;
+	r = choose_way(e, &cmd, err);
+	if (r < 0)
+		return r;
 	r = open_channels(e, theirs, &err_w);
 	t0 = theirs[0];
 	t1 = theirs[1];
@@ -511,7 +586,10 @@ static int save_template(struct engine *e)
 
 static int qemu_save_template(struct engine *e, struct vial_err *err)
 {
-	int r = save_template(e);
+	int r;
+
+	e->freezing = e->launch->mode == LAUNCH_FREEZE;
+	r = e->freezing ? send_plain(e, "{\"execute\":\"stop\"}") : save_template(e);
 
 	return r < 0 ? err_sys(err, r, "tell QEMU to save the template") : 0;
 }

@@ -84,7 +84,7 @@ static void machine_args(const struct launch *l, struct qemu_cmd *c)
 	arg(c, "%lluM", mib);
 	arg(c, "-object");
 	arg(c, "memory-backend-file,id=mem,size=%lluM,mem-path=%s,share=%s", mib, QEMU_PATH_MEM,
-	    l->mode == LAUNCH_RESTORE ? "off" : "on");
+	    launch_private(l) ? "off" : "on");
 	arg(c, "-nodefaults");
 	arg(c, "-no-user-config");
 	arg(c, "-display");

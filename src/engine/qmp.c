@@ -69,7 +69,8 @@ static void on_readable(struct loop_src *src _unused_, uint32_t events _unused_,
 	}
 }
 
-int qmp_new(struct loop *loop, int fd, const struct qmp_events *ev, void *data, struct qmp **ret)
+int qmp_new(struct loop *loop, int fd, bool negotiate, const struct qmp_events *ev, void *data,
+	    struct qmp **ret)
 {
 	_cleanup_(qmp_freep) struct qmp *q = calloc(1, sizeof(*q));
 	int r;
@@ -83,7 +84,7 @@ int qmp_new(struct loop *loop, int fd, const struct qmp_events *ev, void *data, 
 	r = loop_add_fd(loop, fd, EPOLLIN, on_readable, q, &q->src);
 	if (r < 0)
 		return r;
-	r = qmp_send(q, "{\"execute\":\"qmp_capabilities\"}", -1);
+	r = negotiate ? qmp_send(q, "{\"execute\":\"qmp_capabilities\"}", -1) : 0;
 	if (r < 0)
 		return r;
 	*ret = q;

@@ -9,6 +9,8 @@
 #ifndef ENGINE_QMP_H
 #define ENGINE_QMP_H
 
+#include <stdbool.h>
+
 #include "base/attr.h"
 #include "base/loop.h"
 #include "base/str.h"
@@ -31,8 +33,13 @@ struct qmp_events {
 	void (*returned)(void *data);
 };
 
-/* qmp_new() - on a connected stream socket, which stays the caller's; negotiation is queued; 0 or -errno */
-int qmp_new(struct loop *loop, int fd, const struct qmp_events *ev, void *data, struct qmp **ret);
+/**
+ * qmp_new() - on a connected stream socket, which stays the caller's
+ * @negotiate:	queue the negotiation; false for a QEMU that has it behind it
+ * Return: 0 or -errno.
+ */
+int qmp_new(struct loop *loop, int fd, bool negotiate, const struct qmp_events *ev, void *data,
+	    struct qmp **ret);
 void qmp_free(struct qmp *q);
 DEFINE_CLEANUP(struct qmp, qmp_free)
 

@@ -23,6 +23,7 @@
 #include "engine/filecache.h"
 #include "engine/layout.h"
 #include "engine/template_build.h"
+#include "engine/template_frozen.h"
 
 /* ---- key ---- */
 
@@ -183,6 +184,8 @@ void template_done(struct template *t)
 	fd_close(&t->mem_fd);
 	fd_close(&t->state_fd);
 	fd_close(&t->upper_fd);
+	fd_close(&t->frozen_fd);
+	fd_close(&t->frozen_upper_fd);
 }
 
 static int open_one(const struct template_env *env, const char *key, struct template *ret)
@@ -226,6 +229,21 @@ static int by_use(const void *a, const void *b)
 	return x->used.tv_nsec < y->used.tv_nsec ? -1 : x->used.tv_nsec > y->used.tv_nsec;
 }
 
+static uint64_t bytes_in(int dir_fd, const char *key)
+{
+	static const char *const names[] = { "mem", "upper", "frozen", "frozen.upper" };
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		struct stat st;
+		char path[64];
+		snprintf(path, sizeof(path), "%.32s/%s", key, names[i]);
+		if (fstatat(dir_fd, path, &st, 0) == 0)
+			bytes += (uint64_t)st.st_blocks * 512;
+	}
+	return bytes;
+}
+
 static size_t list_templates(int dir_fd, struct candidate *c, size_t max)
 {
 	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -236,15 +254,12 @@ static size_t list_templates(int dir_fd, struct candidate *c, size_t max)
 	if (!d)
 		return 0;
 	while ((e = readdir(d)) && n < max) {
-		_cleanup_free_ char *mem = NULL;
-		struct stat dir_st, st;
-		if (strlen(e->d_name) != 32 || asprintf(&mem, "%s/mem", e->d_name) < 0)
-			continue;
-		if (fstatat(dir_fd, e->d_name, &dir_st, 0) < 0 || fstatat(dir_fd, mem, &st, 0) < 0)
+		struct stat dir_st;
+		if (strlen(e->d_name) != 32 || fstatat(dir_fd, e->d_name, &dir_st, 0) < 0)
 			continue;
 		memcpy(c[n].name, e->d_name, 33);
 		c[n].used = dir_st.st_mtim;
-		c[n++].bytes = (uint64_t)st.st_blocks * 512;
+		c[n++].bytes = bytes_in(dir_fd, e->d_name);
 	}
 	closedir(d);
 	return n;
@@ -365,8 +380,8 @@ static int build(const struct template_env *env, const struct template_spec *spe
 	return 0;
 }
 
-int template_open(const struct template_env *env, const struct template_spec *spec, bool rebuild,
-		  struct template *ret, struct vial_err *err)
+static int open_or_build(const struct template_env *env, const struct template_spec *spec, bool rebuild,
+			 struct template *ret, struct vial_err *err)
 {
 	_cleanup_fd_ int lock = -1;
 	char key[33];
@@ -392,10 +407,18 @@ int template_open(const struct template_env *env, const struct template_spec *sp
 	return r < 0 ? err_sys(err, r, "open the template just built") : 0;
 }
 
-int template_exists(const struct template_env *env, const struct template_spec *spec, struct vial_err *err)
+int template_open(const struct template_env *env, const struct template_spec *spec, bool rebuild,
+		  struct template *ret, struct vial_err *err)
 {
-	char key[33];
-	int r = make_key(env, spec, key, err);
+	_cleanup_fd_ int lock = -1;
+	int r = open_or_build(env, spec, rebuild, ret, err);
 
-	return r < 0 ? r : faccessat(env->dir_fd, key, F_OK, 0) == 0;
+	if (r < 0 || !frozen_wanted(env, spec) || frozen_open(env, ret) == 0)
+		return r;
+	r = lock_key(env, ret->key, &lock);
+	if (r < 0 || frozen_open(env, ret) == 0)
+		return 0;
+	/* Without, it starts as well, only later. */
+	frozen_build(env, spec, ret);
+	return 0;
 }

@@ -76,6 +76,7 @@ struct template_spec {
  * struct template_env - where and how
  * @dir_fd, @cache_fd: templates/ and cache/ of the state directory
  * @monitor_path: vial-monitor
+ * @freezer_path: vial-freeze.so, @thaw_path: vial-thaw; NULL: nothing is frozen
  * @uid, @gid:	what a builder runs as, (uid_t)-1: unchanged
  * @log_fd, @log_level: for the builder's processes
  * @progress:	may be NULL
@@ -84,6 +85,8 @@ struct template_env {
 	int dir_fd;
 	int cache_fd;
 	const char *monitor_path;
+	const char *freezer_path;
+	const char *thaw_path;
 	uid_t uid;
 	gid_t gid;
 	int log_fd;
@@ -96,6 +99,8 @@ struct template_env {
  * struct template - opened for a restore
  * @mem_fd, @state_fd, @upper_fd: read-only, owned; @upper_fd is -1 in a machine template
  * @reset_key:	the link key the guest holds
+ * @frozen_fd:	a QEMU that was frozen when it had resumed it, -1 if there is none; @frozen_upper_fd: its writable disk, of which each
+ *		box needs a copy; @frozen_key: the link key that its guest holds
  */
 struct template
 {
@@ -103,6 +108,8 @@ struct template
 	int state_fd;
 	int upper_fd;
 	uint8_t reset_key[LINK_KEY_SIZE];
+	int frozen_fd, frozen_upper_fd;
+	uint8_t frozen_key[LINK_KEY_SIZE];
 	char key[33];
 };
 
@@ -114,10 +121,9 @@ int template_open(const struct template_env *env, const struct template_spec *sp
 		  struct template *ret, struct vial_err *err);
 void template_done(struct template *t);
 /* TEMPLATE_NONE - a struct template that holds nothing */
-#define TEMPLATE_NONE ((struct template){ .mem_fd = -1, .state_fd = -1, .upper_fd = -1 })
-
-/* template_exists() - is there one for @spec (unchecked)? 1, 0 or an error */
-int template_exists(const struct template_env *env, const struct template_spec *spec, struct vial_err *err);
+#define TEMPLATE_NONE       \
+	((struct template){ \
+		.mem_fd = -1, .state_fd = -1, .upper_fd = -1, .frozen_fd = -1, .frozen_upper_fd = -1 })
 
 /* template_host_cpu() - append the processor's model, features and microcode as the guest may see or feel them, a line each */
 void template_host_cpu(struct buf *b);

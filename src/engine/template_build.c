@@ -162,25 +162,6 @@ int template_wait(struct launcher *l, struct vial_err *err)
 	return 0;
 }
 
-/* Copies what is not a hole. */
-static int copy_sparse(int from, int to, off_t bytes)
-{
-	off_t at = 0, end;
-
-	if (ftruncate(to, bytes) < 0)
-		return -errno;
-	while ((at = lseek(from, at, SEEK_DATA)) >= 0) {
-		end = lseek(from, at, SEEK_HOLE);
-		while (at < end) {
-			off_t out = at;
-			ssize_t n = copy_file_range(from, &at, to, &out, (size_t)(end - at), 0);
-			if (n <= 0)
-				return n < 0 ? -errno : -EIO;
-		}
-	}
-	return errno == ENXIO ? 0 : -errno;
-}
-
 /* A new file in the template's directory, for launch role @role. */
 static int add_file(struct launcher *l, int dir, const char *name, int flags, uint32_t role, int *ret_fd)
 {
@@ -209,6 +190,18 @@ static int add_boot(const struct template_spec *spec, int dir, struct launcher *
 	return r ?: template_placeholders(l);
 }
 
+static int add_root(const struct template_root *root, struct launcher *l)
+{
+	int r = launcher_add(l, LAUNCH_FD_UPPER_BASE, root->base_fd);
+
+	l->launch.upper_bytes = root->base_bytes;
+	for (size_t i = 0; r == 0 && i < root->n && i < LAUNCH_EXTENTS_MAX; i++) {
+		l->launch.extent_bytes[l->launch.n_extents++] = root->bytes[i];
+		r = launcher_add(l, LAUNCH_FD_EXTENT, root->fds[i]);
+	}
+	return r;
+}
+
 /* Preparing a root: a copy of the machine template's memory, its state, the image's disks. */
 static int add_resume(const struct template_spec *spec, int dir, struct template *machine, struct launcher *l)
 {
@@ -221,19 +214,13 @@ static int add_resume(const struct template_spec *spec, int dir, struct template
 	if (kvm)
 		r = r ?: launcher_add(l, LAUNCH_FD_MEM, machine->mem_fd);
 	else
-		r = r ?: copy_sparse(machine->mem_fd, mem, (off_t)spec->memory);
+		r = r ?: fd_copy_sparse(machine->mem_fd, mem);
 	r = r ?: launcher_add(l, LAUNCH_FD_STATE, machine->state_fd);
 	if (spec->host->engine == LAUNCH_QEMU)
 		r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
 	r = r ?: add_file(l, dir, "upper", O_RDWR, LAUNCH_FD_UPPER, &upper);
 	r = r ?: qcow2_init(upper, root->base_bytes);
-	r = r ?: launcher_add(l, LAUNCH_FD_UPPER_BASE, root->base_fd);
-	l->launch.upper_bytes = root->base_bytes;
-	for (size_t i = 0; r == 0 && i < root->n && i < LAUNCH_EXTENTS_MAX; i++) {
-		l->launch.extent_bytes[l->launch.n_extents++] = root->bytes[i];
-		r = launcher_add(l, LAUNCH_FD_EXTENT, root->fds[i]);
-	}
-	return r;
+	return r ?: add_root(root, l);
 }
 
 int template_kernel_stub(void)
@@ -273,6 +260,90 @@ static int check_room(const struct template_env *env, const struct template_spec
 		want >> 20, room >> 20);
 }
 
+/* The machine of a box, so that the box can take its place. */
+static int add_like_box(const struct template_spec *spec, const struct template *t, int upper,
+			struct launcher *l)
+{
+	int r = launcher_add(l, LAUNCH_FD_MEM, t->mem_fd);
+
+	l->launch.rooted = 1;
+	/* Not t->state_fd: its offset is for whoever resumes it next. */
+	r = r ?: launcher_add_own(l, LAUNCH_FD_STATE, fd_reopen(t->state_fd, O_RDONLY));
+	r = r ?: launcher_add_own(l, LAUNCH_FD_KERNEL, template_kernel_stub());
+	r = r ?: launcher_add_own(l, LAUNCH_FD_UPPER_RO, fd_reopen(upper, O_RDONLY));
+	r = r ?: launcher_add(l, LAUNCH_FD_UPPER_MID, t->upper_fd);
+	return r ?: add_root(spec->root, l);
+}
+
+static int add_freeze(const struct template_env *env, const struct template_spec *spec, int dir,
+		      const struct template *t, struct launcher *l)
+{
+	int upper, freezer = open(env->freezer_path, O_RDONLY | O_CLOEXEC), r;
+
+	(void)unlinkat(dir, "frozen", 0);
+	(void)unlinkat(dir, "frozen.upper", 0);
+	l->launch.mode = LAUNCH_FREEZE;
+	memcpy(l->launch.reset_key, t->reset_key, LINK_KEY_SIZE);
+	r = launcher_add_own(l, LAUNCH_FD_FREEZER, freezer < 0 ? -errno : freezer);
+	r = r ?: add_file(l, dir, "frozen", O_RDWR, LAUNCH_FD_FROZEN, NULL);
+	r = r ?: add_file(l, dir, "frozen.upper", O_RDWR, LAUNCH_FD_UPPER, &upper);
+	r = r ?: qcow2_init(upper, spec->root->base_bytes);
+	return r ?: add_like_box(spec, t, upper, l);
+}
+
+static int add_try(const struct template_env *env, const struct template_spec *spec, const struct template *t,
+		   struct launcher *l)
+{
+	int upper = memfd_create("vial-upper", MFD_CLOEXEC);
+	int r = launcher_add_own(l, LAUNCH_FD_UPPER, upper < 0 ? -errno : upper);
+
+	l->launch.mode = LAUNCH_TRY;
+	memcpy(l->launch.reset_key, t->frozen_key, LINK_KEY_SIZE);
+	r = r ?: fd_copy_sparse(t->frozen_upper_fd, upper);
+	r = r ?: launcher_add(l, LAUNCH_FD_FROZEN, t->frozen_fd);
+	l->launch.thaw = strdup(env->thaw_path);
+	r = r ?: l->launch.thaw ? 0 : -ENOMEM;
+	return r ?: add_like_box(spec, t, upper, l);
+}
+
+static int run(const struct template_env *env, struct launcher *l, struct vial_err *err)
+{
+	int r = launcher_start(l, env->monitor_path, env->uid, env->gid, err);
+
+	r = r ?: template_wait(l, err);
+	launcher_end(l);
+	return r;
+}
+
+int template_freeze(const struct template_env *env, const struct template_spec *spec, int dir,
+		    struct template *t, struct vial_err *err)
+{
+	_cleanup_(launcher_done) struct launcher l;
+	int r;
+
+	launcher_init(&l);
+	r = describe(env, spec, &l);
+	r = r ?: add_freeze(env, spec, dir, t, &l);
+	if (r < 0)
+		return err_sys(err, r, "freeze a template");
+	memcpy(t->frozen_key, l.launch.next_key, LINK_KEY_SIZE);
+	return run(env, &l, err);
+}
+
+int template_try_frozen(const struct template_env *env, const struct template_spec *spec,
+			const struct template *t, struct vial_err *err)
+{
+	_cleanup_(launcher_done) struct launcher l;
+	int r;
+
+	launcher_init(&l);
+	r = describe(env, spec, &l);
+	r = r ?: add_try(env, spec, t, &l);
+	if (r < 0)
+		return err_sys(err, r, "wake a frozen template");
+	return run(env, &l, err);
+}
+
 int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,
 		   struct template *ret, struct vial_err *err)
 {
@@ -294,9 +365,7 @@ int template_build(const struct template_env *env, const struct template_spec *s
 	if (r < 0)
 		return err_sys(err, r, "build a template");
 	memcpy(t.reset_key, l.launch.next_key, LINK_KEY_SIZE);
-	r = launcher_start(&l, env->monitor_path, env->uid, env->gid, err);
-	r = r ?: template_wait(&l, err);
-	launcher_end(&l);
+	r = run(env, &l, err);
 	if (r < 0)
 		return err ? err_prefix(err, "build a template for kernel '%s'", spec->kernel_name) : r;
 	r = reopen(dir, &t);

@@ -30,7 +30,6 @@ static const struct filter filters[][3] = {
 	[JAIL_MONITOR] = PROFILE(monitor),
 	[JAIL_QEMU] = PROFILE(qemu),
 	[JAIL_UNPACK] = PROFILE(unpack),
-	[JAIL_UNPACK_DIR] = PROFILE(unpack_dir),
 	[JAIL_VMM] = PROFILE(vmm),
 	[JAIL_VMM_IO] = PROFILE(vmm_io),
 	[JAIL_VMM_VCPU] = PROFILE(vmm_vcpu),

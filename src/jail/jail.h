@@ -17,12 +17,11 @@
 
 /* enum jail_profile - which seccomp filter; their lists of system calls: jail/syscalls.h */
 enum jail_profile {
-	JAIL_NONE = 0,	 /* no filter: tests only */
-	JAIL_MONITOR,	 /* vial-monitor, after its children run */
-	JAIL_QEMU,	 /* qemu-system: opens go to the supervisor (jail_notify) */
-	JAIL_UNPACK,	 /* vial-unpack: stdin-like fds in, fds out */
-	JAIL_UNPACK_DIR, /* vial-unpack reading a directory tree below one fd */
-	JAIL_VMM,	 /* vial-vmm, until its threads run */
+	JAIL_NONE = 0, /* no filter: tests only */
+	JAIL_MONITOR,  /* vial-monitor, after its children run */
+	JAIL_QEMU,     /* qemu-system: opens go to the supervisor (jail_notify) */
+	JAIL_UNPACK,   /* vial-unpack: stdin-like fds in, fds out */
+	JAIL_VMM,      /* vial-vmm, until its threads run */
 	/* for jail_thread() only: */
 	JAIL_VMM_IO,   /* vial-vmm's I/O thread */
 	JAIL_VMM_VCPU, /* its vCPU threads */
@@ -129,7 +128,7 @@ int jail_kill(int pidfd);
  * jail_self() - lock the calling single-threaded process in, for good
  * @profile:	seccomp filter; @paths as in jail_opts
  * Sets no_new_privs, non-dumpable, Landlock (all of its ABI's file and, from ABI 6, scope rights), seccomp.
- * A program that was spawned in JAIL_UNPACK, JAIL_UNPACK_DIR or JAIL_MONITOR still has what the loader
+ * A program that was spawned in JAIL_UNPACK or JAIL_MONITOR still has what the loader
  * needs (opening for reading, execve, executable memory): it calls this first thing in main(), before it
  * reads a hostile byte. vial-monitor calls it once its children run and no longer need a supervisor: it can
  * then start nothing, read no child's memory (their opens get EACCES), and end them with jail_kill() only.

@@ -9,7 +9,8 @@
 
 #include "jail/jail.h"
 
-#define JAIL_FDS_MAX	 200 /* one for each layer of an image, and each snapshot of a disk */
+#define JAIL_FDS_MAX \
+	400 /* one for each layer of an image, each snapshot of a disk, each library of a frozen QEMU */
 #define JAIL_PATHS_MAX	 64
 #define JAIL_RLIMITS_MAX 16
 

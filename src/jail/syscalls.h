@@ -11,7 +11,7 @@
  * #syscalls:all copy_file_range sendfile splice
  * #syscalls:all poll ppoll select pselect6 ioctl=tty pipe2
  * #syscalls:all brk mmap=noexec mprotect=noexec munmap mremap madvise membarrier
- * #syscalls:all futex set_robust_list rseq set_tid_address sched_yield
+ * #syscalls:all futex set_robust_list get_robust_list rseq set_tid_address sched_yield
  * #syscalls:all sched_getaffinity=zero restart_syscall
  * #syscalls:all clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time getrandom
  * #syscalls:all rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait sigaltstack
@@ -61,28 +61,21 @@
  * vial-unpack: bytes in, bytes out, nothing by name.
  * #syscalls:unpack recvmsg sendmsg memfd_create
  *
- * vial-unpack on a directory: may also read by name; Landlock or the mount namespace says where.
- * #syscalls:unpack_dir openat=rdonly2 open=rdonly1 stat lstat statx getdents64
- * #syscalls:unpack_dir readlink readlinkat access faccessat faccessat2
- * #syscalls:unpack_dir getxattr lgetxattr fgetxattr listxattr llistxattr
- * #syscalls:unpack_dir flistxattr chdir fchdir statfs getcwd ioctl=blk
- * #syscalls:unpack_dir recvmsg sendmsg memfd_create
- *
  * vial-vmm until its machine is made: what everybody may, threads, its own event descriptors, then its threads' filters;
  * and what those allow, since all filters of a thread count.
  * #syscalls:vmm clone=thread eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait seccomp prctl=lock
- * #syscalls:vmm recvmsg sendmsg recvfrom sendto shutdown mincore
+ * #syscalls:vmm recvmsg sendmsg sendto shutdown mincore
  *
  * Its vCPU threads, from nothing: waiting for and waking the I/O thread, waking each other, ending.
  * #syscalls:vmm_vcpu futex write tgkill=self getpid gettid sched_yield rt_sigprocmask rt_sigreturn restart_syscall
  * #syscalls:vmm_vcpu clock_gettime madvise munmap exit exit_group
  *
  * Its I/O thread, from nothing: the loop, sockets and files it was given, guest memory.
- * #syscalls:vmm_io epoll_wait epoll_pwait epoll_ctl read readv write writev pread64 preadv pwrite64 pwritev
- * #syscalls:vmm_io recvmsg sendmsg recvfrom sendto shutdown close fcntl=safe lseek fstat newfstatat ftruncate
- * #syscalls:vmm_io fdatasync fsync fallocate eventfd2 brk mmap=noexec munmap mremap madvise mincore sysinfo
+ * #syscalls:vmm_io epoll_wait epoll_pwait epoll_ctl read write writev pread64 preadv pwrite64 pwritev
+ * #syscalls:vmm_io recvmsg sendmsg shutdown close fcntl=safe lseek fstat newfstatat ftruncate
+ * #syscalls:vmm_io fdatasync fallocate brk mmap=noexec munmap mremap madvise mincore sysinfo
  * #syscalls:vmm_io futex tgkill=self getpid gettid sched_yield rt_sigprocmask rt_sigreturn restart_syscall
- * #syscalls:vmm_io clock_gettime clock_nanosleep getrandom exit exit_group
+ * #syscalls:vmm_io clock_gettime getrandom exit exit_group
  *
  * Old-kernel answers, so that callers fall back to calls a filter can see into (clone3 and openat2 hide
  * their arguments in memory; io_uring does its work past any filter).

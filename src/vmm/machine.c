@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/fd.h"
 #include "jail/jail.h"
 #include "vmm/boot/boot.h"
 #include "vmm/snapshot/memory.h"
@@ -103,8 +104,12 @@ static int make_devices(struct machine *m, struct vial_err *err)
 	/* A restored guest may use it: its command line is not known here. */
 	const char *line = m->launch.cmdline;
 	bool uart = restoring(m) || (line && (strstr(line, "ttyS") || strstr(line, "uart8250")));
+	int console = machine_fd(m, VMM_FD_CONSOLE, 0);
+	/* Its other end may be a client's that does not read: a vCPU thread that waits for it would not park. */
+	if (console >= 0)
+		(void)fd_set_nonblock(console, true);
 	if (r == 0 && uart)
-		r = ports_add_uart(&m->vm, &m->uart, machine_fd(m, VMM_FD_CONSOLE, 0));
+		r = ports_add_uart(&m->vm, &m->uart, console);
 	return r < 0 ? err_sys(err, r, "ports") : 0;
 }
 

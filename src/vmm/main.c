@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -55,6 +56,8 @@ int main(void)
 		return 2;
 	}
 	(void)mallopt(M_ARENA_MAX, 1); /* vCPU threads allocate once: no heap of their own */
+	/* A reader of the early console or of the log that goes away is no reason for the box to end. */
+	signal(SIGPIPE, SIG_IGN);
 	(void)fd_set_nonblock(VMM_FD_CONTROL, true);
 	int r = run(&m, &err);
 	if (r < 0)

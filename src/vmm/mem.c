@@ -164,8 +164,17 @@ void gmem_dirty_mark(struct gmem *m, const void *host, uint64_t len)
 	if (!m->dirty || len == 0)
 		return;
 	uint64_t off = (uint64_t)((const uint8_t *)host - m->base);
-	for (uint64_t page = off / GMEM_PAGE; page <= (off + len - 1) / GMEM_PAGE; page++)
-		m->dirty[page / 64] |= 1ULL << (page % 64);
+	uint64_t first = off / GMEM_PAGE, last = (off + len - 1) / GMEM_PAGE;
+	/* By words: a chain may name all of memory in each of its descriptors. */
+	for (uint64_t w = first / 64; w <= last / 64; w++) {
+		uint64_t bits = ~0ULL;
+
+		if (w == first / 64)
+			bits &= ~0ULL << first % 64;
+		if (w == last / 64)
+			bits &= ~0ULL >> (63 - last % 64);
+		m->dirty[w] |= bits;
+	}
 }
 
 void gmem_dirty_clear(struct gmem *m)

@@ -223,10 +223,13 @@ static bool all_parked(const struct vm *vm)
 	return true;
 }
 
-/* run_jobs() - with the lock held, which is dropped meanwhile */
+/*
+ * run_jobs() - with the lock held, which is dropped meanwhile
+ * As many as there are vCPUs, each of which waits for one: a guest that asks without end holds nobody up.
+ */
 static void run_jobs(struct vm *vm)
 {
-	while (vm->jobs) {
+	for (uint32_t i = 0; vm->jobs && i < vm->n_vcpus; i++) {
 		struct vm_job *j = vm->jobs;
 
 		vm->jobs = j->next;
@@ -238,6 +241,13 @@ static void run_jobs(struct vm *vm)
 	}
 }
 
+static void wake_io_thread(struct vm *vm)
+{
+	uint64_t one = 1;
+
+	(void)!write(vm->io_event, &one, sizeof(one));
+}
+
 void vm_run_jobs(struct vm *vm)
 {
 	uint64_t n;
@@ -245,14 +255,9 @@ void vm_run_jobs(struct vm *vm)
 	(void)!read(vm->io_event, &n, sizeof(n));
 	pthread_mutex_lock(&vm->lock);
 	run_jobs(vm);
+	if (vm->jobs)
+		wake_io_thread(vm);
 	pthread_mutex_unlock(&vm->lock);
-}
-
-static void wake_io_thread(struct vm *vm)
-{
-	uint64_t one = 1;
-
-	(void)!write(vm->io_event, &one, sizeof(one));
 }
 
 void vm_on_io_thread(struct vm *vm, void (*fn)(void *data), void *data)

@@ -138,7 +138,7 @@ uint32_t vm_stopped(struct vm *vm, char ret_text[VM_STOP_TEXT_MAX]);
 
 /* vm_on_io_thread() - have @fn run on the I/O thread and wait for it; vCPU threads, holding no lock */
 void vm_on_io_thread(struct vm *vm, void (*fn)(void *data), void *data);
-/* vm_run_jobs() - do what vCPUs wait for; call when io_event is readable */
+/* vm_run_jobs() - do what vCPUs wait for now; call when io_event is readable, which it is again if there is more */
 void vm_run_jobs(struct vm *vm);
 
 /* vm_irq() - an edge on GSI @gsi; any thread */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "wire/roles.h"
 #include "wire/tlv.h"
 
 enum {
@@ -34,7 +35,7 @@ static const struct {
 	{ STR, offsetof(struct launch, console_shell) }, { U32, offsetof(struct launch, strict) },
 	{ U32, offsetof(struct launch, without) },	 { U32, offsetof(struct launch, log_level) },
 	{ U32, offsetof(struct launch, rooted) },	 { U32, offsetof(struct launch, untrusted) },
-	{ U32, offsetof(struct launch, engine) },
+	{ U32, offsetof(struct launch, engine) },	 { STR, offsetof(struct launch, thaw) },
 };
 
 #define LAUNCH_STR_MAX 4096
@@ -104,8 +105,9 @@ static int copy_exact(const struct tlv *t, void *to, size_t n)
 	return 0;
 }
 
-static int decode_entry(struct launch *l, const struct tlv *t)
+static int decode_entry(void *to, const struct tlv *t)
 {
+	struct launch *l = to;
 	uint32_t version;
 	int r;
 
@@ -134,21 +136,8 @@ static int decode_entry(struct launch *l, const struct tlv *t)
 
 int launch_decode(const void *p, size_t n, struct launch *ret)
 {
-	struct tlv_in in = { p, n };
-	struct tlv t;
-	bool first = true;
-	int r;
-
 	memset(ret, 0, sizeof(*ret));
-	while ((r = tlv_next(&in, &t)) > 0) {
-		/* The version first: what follows is another's if it is another. */
-		r = first && t.tag != TAG_VERSION ? -EBADMSG : decode_entry(ret, &t);
-		first = false;
-		if (r < 0)
-			break;
-	}
-	if (r == 0 && first)
-		r = -EBADMSG;
+	int r = tlv_each(p, n, TAG_VERSION, decode_entry, ret);
 	if (r < 0)
 		launch_done(ret);
 	return r;
@@ -156,8 +145,5 @@ int launch_decode(const void *p, size_t n, struct launch *ret)
 
 int launch_fd(const struct launch *l, uint32_t role, size_t nth)
 {
-	for (size_t i = 0; i < l->n_roles; i++)
-		if (l->roles[i] == role && nth-- == 0)
-			return LAUNCH_FD_FIRST + (int)i;
-	return -1;
+	return roles_fd(l->roles, l->n_roles, role, nth, LAUNCH_FD_FIRST);
 }

@@ -29,6 +29,8 @@ enum launch_mode {
 		4, /* resume a template on a copy of its memory, set the root up, write another, end */
 	LAUNCH_CONVERT =
 		5, /* load a snapshot's stream, write it as a template's memory and state, end; nothing runs */
+	LAUNCH_FREEZE = 6, /* qemu: resume a template, run a few commands, freeze the process, end */
+	LAUNCH_TRY = 7,	   /* qemu: wake a frozen process; when its agent has answered, end */
 };
 
 enum launch_engine { LAUNCH_QEMU = 0, LAUNCH_KVM = 1 };
@@ -55,12 +57,15 @@ enum launch_role {
 	LAUNCH_FD_UPPER_RO =
 		17,	    /* RESTORE: UPPER once more, read-only: it becomes a backing when it is frozen */
 	LAUNCH_FD_KVM = 18, /* kvm engine: /dev/kvm, read-write */
-	LAUNCH_FD_MEM_OUT =
-		19, /* kvm engine, BUILD, PREPARE: memory is written to it; PREPARE: MEM is read-only */
-	LAUNCH_FD_WARM =
-		21, /* kvm engine, RESTORE: what a start from this template touches (wire/warm.h); may be missing */
-	LAUNCH_FD_DELTA =
-		20, /* kvm engine, RESTORE: changed pages over MEM, oldest first; repeated, may be missing */
+	/* kvm engine, BUILD, PREPARE: memory is written to it; PREPARE: MEM is read-only */
+	LAUNCH_FD_MEM_OUT = 19,
+	/* kvm engine, RESTORE: changed pages over MEM, oldest first; repeated, may be missing */
+	LAUNCH_FD_DELTA = 20,
+	/* kvm engine, RESTORE: what a start from this template touches (wire/warm.h); may be missing */
+	LAUNCH_FD_WARM = 21,
+	/* qemu engine: a frozen process; RESTORE, where it may be missing, and TRY: read-only; FREEZE: read-write */
+	LAUNCH_FD_FROZEN = 22,
+	LAUNCH_FD_FREEZER = 23, /* FREEZE: the library that QEMU preloads */
 };
 
 /**
@@ -76,6 +81,7 @@ enum launch_role {
  * @upper_bytes: virtual size of the upper disk
  * @untrusted:	the state resumed came from elsewhere
  * @rooted:	the template resumed has its root set up already
+ * @thaw:	program that wakes LAUNCH_FD_FROZEN
  * @without:	JAIL_NO_* bits to pretend missing: tests
  * @roles:	@n_roles descriptor roles, LAUNCH_FD_FIRST + index
  */
@@ -104,6 +110,7 @@ struct launch {
 	uint32_t log_level;
 	uint32_t rooted;
 	uint32_t untrusted;
+	char *thaw;
 	uint32_t roles[LAUNCH_FDS_MAX];
 	size_t n_roles;
 };
@@ -116,13 +123,27 @@ int launch_decode(const void *p, size_t n, struct launch *ret);
 /* launch_incoming() - is the machine resumed (rather than booted)? */
 static inline bool launch_incoming(const struct launch *l)
 {
-	return l->mode == LAUNCH_RESTORE || l->mode == LAUNCH_PREPARE || l->mode == LAUNCH_CONVERT;
+	return l->mode == LAUNCH_RESTORE || l->mode == LAUNCH_PREPARE || l->mode == LAUNCH_CONVERT ||
+	       l->mode == LAUNCH_FREEZE || l->mode == LAUNCH_TRY;
+}
+
+/* launch_private() - is its memory its own, whatever file it began as? */
+static inline bool launch_private(const struct launch *l)
+{
+	return l->mode == LAUNCH_RESTORE || l->mode == LAUNCH_FREEZE || l->mode == LAUNCH_TRY;
 }
 
 /* launch_saves() - does it end in a template? */
 static inline bool launch_saves(const struct launch *l)
 {
-	return l->mode == LAUNCH_BUILD || l->mode == LAUNCH_PREPARE || l->mode == LAUNCH_CONVERT;
+	return l->mode == LAUNCH_BUILD || l->mode == LAUNCH_PREPARE || l->mode == LAUNCH_CONVERT ||
+	       l->mode == LAUNCH_FREEZE;
+}
+
+/* launch_warms() - are commands run in it before it is saved? */
+static inline bool launch_warms(const struct launch *l)
+{
+	return l->mode == LAUNCH_PREPARE || l->mode == LAUNCH_FREEZE;
 }
 
 /* launch_fd() - descriptor number of the @nth (from 0) descriptor with @role, or -1 */

@@ -7,35 +7,12 @@
 #include <string.h>
 
 #include "wire/frame.h"
+#include "wire/le.h"
 #include "wire/tlv.h"
 
 #define HEADER 4 /* le16 type, le16 version */
 
 #define RLIMIT_SIZE 20 /* le32 resource, le64 soft, le64 hard */
-
-static uint16_t get_le16(const uint8_t *p)
-{
-	uint16_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le16toh(le);
-}
-
-static uint32_t get_le32(const uint8_t *p)
-{
-	uint32_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le32toh(le);
-}
-
-static uint64_t get_le64(const uint8_t *p)
-{
-	uint64_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le64toh(le);
-}
 
 /* ---- decoding ---- */
 
@@ -158,7 +135,6 @@ static int decode_body(const uint8_t *p, size_t n, struct mon_msg *ret)
 		return n == (size_t)words * 4 ? decode_words(p, ret) : -EBADMSG;
 	switch (ret->type) {
 	case MON_STDIN:
-	case MON_CONSOLE:
 		return decode_data(p, n, &ret->body);
 	case MON_OUTPUT:
 		return decode_output(p, n, &ret->output);
@@ -237,7 +213,6 @@ int mon_msg_put(struct buf *out, const struct mon_msg *m)
 
 	switch (m->type) {
 	case MON_STDIN:
-	case MON_CONSOLE:
 		return put_data(out, m->type, NULL, 0, m->body);
 	case MON_OUTPUT:
 		return put_data(out, m->type, &m->output.stream, 1, m->output.data);

@@ -52,7 +52,7 @@ enum mon_type {
 	MON_ERROR = 35,	       /* body: le32 VIAL_E_* (as int32), le32 errno, text; the last message */
 	MON_DONE = 36,	       /* a control request succeeded; no body */
 	MON_STDIN_CLOSED = 37, /* nobody reads the command's stdin any more */
-	MON_CONSOLE = 38,      /* life line: bytes of the serial console, when asked for */
+	/* 38 is free */
 	MON_SNAPSHOTTED =
 		39, /* body: le32 enum engine_form, le32 us no vCPU ran, 16 bytes: the guest's reset key */
 };
@@ -83,7 +83,7 @@ enum {
 struct mon_msg {
 	uint16_t type; /* enum mon_type, or a later version's */
 	union {
-		struct slice body;	    /* EXEC, LAUNCH, STDIN, CONSOLE */
+		struct slice body;	    /* EXEC, LAUNCH, STDIN */
 		struct agent_credit credit; /* CREDIT */
 		uint32_t u32;		    /* SIGNAL, STOP, SNAPSHOT */
 		struct {

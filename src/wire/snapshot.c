@@ -2,13 +2,13 @@
 // Header of a snapshot file: table-driven TLV of struct snapshot.
 #include "wire/snapshot.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "wire/le.h"
 #include "wire/tlv.h"
 
 enum { AT_VERSION = 16, AT_HEADER = 20, AT_FILE = 24, AT_DIGEST = 32, AT_MAC = 64 };
@@ -47,34 +47,6 @@ _Static_assert(ARRAY_SIZE(fields) <= 32, "a bit for each field that was seen");
 static void *at(const struct snapshot *s, size_t i)
 {
 	return (char *)(uintptr_t)s + fields[i].offset;
-}
-
-static uint32_t get_le32(const uint8_t *p)
-{
-	uint32_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le32toh(le);
-}
-
-static uint64_t get_le64(const uint8_t *p)
-{
-	uint64_t le;
-
-	memcpy(&le, p, sizeof(le));
-	return le64toh(le);
-}
-
-static void put_le32(char *p, uint32_t v)
-{
-	v = htole32(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static void put_le64(char *p, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(p, &v, sizeof(v));
 }
 
 void snapshot_done(struct snapshot *s)

@@ -68,6 +68,23 @@ int tlv_next(struct tlv_in *in, struct tlv *ret)
 	return 1;
 }
 
+int tlv_each(const void *p, size_t n, uint16_t first, int (*take)(void *to, const struct tlv *t), void *to)
+{
+	struct tlv_in in = { p, n };
+	struct tlv t;
+	int r = tlv_next(&in, &t);
+
+	/* The version first: what follows is another's if it is another. */
+	if (r == 0 || (r > 0 && t.tag != first))
+		return -EBADMSG;
+	for (; r > 0; r = tlv_next(&in, &t)) {
+		r = take(to, &t);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
 int tlv_u32(const struct tlv *t, uint32_t *ret)
 {
 	uint32_t le;

@@ -35,6 +35,15 @@ struct tlv {
 
 /* tlv_next() - 1 with an entry, 0 at the end, -EBADMSG if an entry leaves the list or reserved is not 0 */
 int tlv_next(struct tlv_in *in, struct tlv *ret);
+
+/**
+ * tlv_each() - take a list apart that begins with an entry of its version
+ * @first:	tag of that entry
+ * @take:	called with @to for each entry; a result below 0 ends it
+ * Return: 0, -EBADMSG (nothing, another entry first, a damaged one), or what @take returned.
+ */
+int tlv_each(const void *p, size_t n, uint16_t first, int (*take)(void *to, const struct tlv *t), void *to);
+
 /* Typed values; 0, or -EBADMSG if the length is wrong (or a string holds NUL). */
 int tlv_u32(const struct tlv *t, uint32_t *ret);
 int tlv_u64(const struct tlv *t, uint64_t *ret);

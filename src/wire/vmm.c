@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "wire/roles.h"
 #include "wire/tlv.h"
 
 enum {
@@ -63,8 +64,9 @@ int vmm_launch_encode(const struct vmm_launch *l, struct buf *out)
 	return buf_ok(out) ? 0 : -ENOMEM;
 }
 
-static int decode_entry(struct vmm_launch *l, const struct tlv *t)
+static int decode_entry(void *to, const struct tlv *t)
 {
+	struct vmm_launch *l = to;
 	uint32_t version;
 	int r;
 
@@ -89,21 +91,8 @@ static int decode_entry(struct vmm_launch *l, const struct tlv *t)
 
 int vmm_launch_decode(const void *p, size_t n, struct vmm_launch *ret)
 {
-	struct tlv_in in = { p, n };
-	struct tlv t;
-	bool first = true;
-	int r;
-
 	memset(ret, 0, sizeof(*ret));
-	while ((r = tlv_next(&in, &t)) > 0) {
-		/* The version first: what follows is another's if it is another. */
-		r = first && t.tag != TAG_VERSION ? -EBADMSG : decode_entry(ret, &t);
-		first = false;
-		if (r < 0)
-			break;
-	}
-	if (r == 0 && first)
-		r = -EBADMSG;
+	int r = tlv_each(p, n, TAG_VERSION, decode_entry, ret);
 	if (r < 0)
 		vmm_launch_done(ret);
 	return r;
@@ -111,10 +100,7 @@ int vmm_launch_decode(const void *p, size_t n, struct vmm_launch *ret)
 
 int vmm_launch_fd(const struct vmm_launch *l, uint32_t role, size_t nth)
 {
-	for (size_t i = 0; i < l->n_roles; i++)
-		if (l->roles[i] == role && nth-- == 0)
-			return VMM_FD_FIRST + (int)i;
-	return -1;
+	return roles_fd(l->roles, l->n_roles, role, nth, VMM_FD_FIRST);
 }
 
 #define HEADER	  4 /* le16 type, le16 version */

@@ -19,7 +19,7 @@ static void run_collects(void)
 	static const char input[] = "one\0two\377\n";
 	struct client c = client_start();
 	struct vial_exec_opts o = opts_of(argv);
-	struct vial_output out = { 0 };
+	struct vial_output out = { .size = sizeof(out) };
 
 	o.env = env;
 	o.cwd = "/tmp";
@@ -40,7 +40,7 @@ static void run_moves_megabytes(void)
 	enum { N = 3 << 20 };
 	struct client c = client_start();
 	const struct vial_exec_opts o = opts_of(argv);
-	struct vial_output out = { 0 };
+	struct vial_output out = { .size = sizeof(out) };
 	unsigned char *data = malloc(N);
 
 	CHECK(data);
@@ -58,7 +58,7 @@ static void run_limit(void)
 	static const char *const argv[] = { "sh", "-c", "echo 12345678", NULL };
 	struct client c = client_start();
 	const struct vial_exec_opts o = opts_of(argv);
-	struct vial_output out = { 0 };
+	struct vial_output out = { .size = sizeof(out) };
 
 	FAILS(VIAL_E_LIMIT, vial_box_run(c.box, &o, NULL, 0, 8, &out, &err));
 	CHECK(!out.out && !out.err); /* untouched */
@@ -73,7 +73,7 @@ static void run_timeout(void)
 	static const char *const argv[] = { "sh", "-c", "echo begun; sleep 1000", NULL };
 	struct client c = client_start();
 	struct vial_exec_opts o = opts_of(argv);
-	struct vial_output out = { 0 };
+	struct vial_output out = { .size = sizeof(out) };
 
 	o.timeout_ms = 1000;
 	OK(vial_box_run(c.box, &o, NULL, 0, 100, &out, &err));
@@ -91,7 +91,7 @@ static void command_errors(void)
 	static char word[200000]; /* over the kernel's limit of 128 KiB for one argument */
 	const char *const huge[] = { "true", word, NULL };
 	struct client c = client_start();
-	struct vial_output out = { 0 };
+	struct vial_output out = { .size = sizeof(out) };
 	struct vial_exec_opts o = opts_of(gone);
 
 	FAILS(VIAL_E_CMD_NOT_FOUND, vial_box_run(c.box, &o, NULL, 0, 100, &out, &err));
@@ -178,7 +178,7 @@ static void stop_powers_off(void)
 	struct client c = client_start();
 	struct vial_exec *x = start(&c, "trap '' TERM; echo up; while :; do sleep 1; done", 0);
 	pid_t monitor = vial_box_pid(c.box);
-	struct vial_event e;
+	struct vial_event e = { .size = sizeof(e) };
 	long begin, took;
 	int r;
 
@@ -221,7 +221,7 @@ static void options_sizes(void)
 	struct vial_exec_opts older;
 	struct vial_opts no_size = { 0 };
 	struct client c = client_start();
-	struct vial_output out = { 0 };
+	struct vial_output out = { .size = sizeof(out) };
 	struct vial *v = NULL;
 
 	memset(&older, 0xee, sizeof(older)); /* what lies behind the older struct is not looked at */
@@ -237,6 +237,19 @@ static void options_sizes(void)
 	newest.o.size = 0;
 	FAILS(VIAL_E_INVALID, vial_box_run(c.box, &newest.o, NULL, 0, 100, &out, &err));
 	FAILS(VIAL_E_INVALID, vial_open(&no_size, &v, &err));
+	/* What comes back: no further than the caller's struct reaches, and zero where it reaches further than the library's. */
+	struct {
+		struct vial_output o;
+		char later[16], guard[16];
+	} wide;
+	memset(&wide, 0xee, sizeof(wide));
+	wide.o.size = offsetof(__typeof__(wide), guard);
+	OK(vial_box_run(c.box, &newer.o, NULL, 0, 100, &wide.o, &err));
+	CHECK(wide.o.size == offsetof(__typeof__(wide), guard) && strcmp(wide.o.out, "fine\n") == 0);
+	CHECK(wide.later[0] == 0 && wide.later[15] == 0 && wide.guard[0] == (char)0xee);
+	output_done(&wide.o);
+	wide.o.size = sizeof(size_t);
+	FAILS(VIAL_E_INVALID, vial_box_run(c.box, &newer.o, NULL, 0, 100, &wide.o, &err));
 	client_close(&c);
 }
 

@@ -60,7 +60,7 @@ struct vial_output run(struct client *c, const char *script)
 {
 	const char *const argv[] = { "sh", "-c", script, NULL };
 	const struct vial_exec_opts o = { .size = sizeof(o), .argv = argv, .timeout_ms = LIMIT_MS };
-	struct vial_output out = { 0 };
+	struct vial_output out = { .size = sizeof(out) };
 
 	OK(vial_box_run(c->box, &o, NULL, 0, 1 << 20, &out, &err));
 	return out;
@@ -85,7 +85,7 @@ void expect(struct client *c, const char *script, const char *out, int code)
 
 struct vial_event next(struct vial_exec *x)
 {
-	struct vial_event e = { 0 };
+	struct vial_event e = { .size = sizeof(e) };
 	struct vial_err err = VIAL_ERR_INIT;
 	int r = vial_exec_next(x, LIMIT_MS, &e, &err);
 
@@ -98,7 +98,7 @@ struct vial_event next(struct vial_exec *x)
 
 struct vial_event wait_event(struct vial_exec *x, int type)
 {
-	struct vial_event e;
+	struct vial_event e = { .size = sizeof(e) };
 
 	do {
 		e = next(x);

@@ -14,7 +14,7 @@
 
 #include <vial/vial.h>
 
-#define BOXES_MAX 64
+#define BOXES_MAX 1024
 #define WORDS_MAX 16
 #define RUN_MS	  120000
 

@@ -45,7 +45,7 @@ static void job_event(struct job *j, const struct vial_event *e, int number)
 /* poll() says that the descriptor is ready: take events until there are none. */
 static int job_serve(struct job *j, int number)
 {
-	struct vial_event e;
+	struct vial_event e = { .size = sizeof(e) };
 	int r = 0;
 
 	while (j->code < 0 && (r = vial_exec_next(j->x, 0, &e, NULL)) == 1)
@@ -78,7 +78,7 @@ static void poll_many(void)
 				left -= job_serve(&jobs[i], i + 1);
 	}
 	for (int i = 0; i < N; i++) {
-		struct vial_event e;
+		struct vial_event e = { .size = sizeof(e) };
 		snprintf(want, sizeof(want), "%d\n", (i + 1) * (i + 1));
 		CHECK(jobs[i].code == i + 1 && strcmp(jobs[i].out, want) == 0);
 		FAILS(VIAL_E_STATE, vial_exec_next(jobs[i].x, 0, &e, &err)); /* after the last event */
@@ -93,7 +93,7 @@ static void slow_reader(void)
 	enum { N = 2 << 20 };
 	struct client c = client_start();
 	struct vial_exec *x = start(&c, "head -c 2097152 /dev/zero", 0);
-	struct vial_event e;
+	struct vial_event e = { .size = sizeof(e) };
 	size_t got = 0;
 
 	expect(&c, "echo not held up", "not held up\n", 0);
@@ -112,7 +112,7 @@ static void manual_ack(void)
 	struct client c = client_start();
 	struct vial_exec *x = start(&c, "head -c 1048576 /dev/zero & head -c 1048576 /dev/zero >&2; wait",
 				    VIAL_EXEC_MANUAL_ACK);
-	struct vial_event e = { 0 };
+	struct vial_event e = { .size = sizeof(e) };
 	size_t got[3] = { 0 };
 
 	FAILS(VIAL_E_INVALID, vial_exec_ack(x, 3, 1, &err));
@@ -157,7 +157,7 @@ static void stdin_backpressure(void)
 	struct client c = client_start();
 	struct vial_exec *x =
 		start(&c, "while [ ! -e /tmp/go ]; do sleep 0.05; done; wc -c", VIAL_EXEC_STDIN);
-	struct vial_event e = { 0 };
+	struct vial_event e = { .size = sizeof(e) };
 	size_t done = write_some(x, N); /* before it runs: nothing is taken, or kept */
 	int r;
 
@@ -186,7 +186,7 @@ static void stdin_closed_by_command(void)
 {
 	struct client c = client_start();
 	struct vial_exec *x = start(&c, "exec sleep 1000 <&-", VIAL_EXEC_STDIN);
-	struct vial_event e;
+	struct vial_event e = { .size = sizeof(e) };
 
 	wait_event(x, VIAL_EVENT_STARTED);
 	do { /* it is seen by writing */
@@ -204,7 +204,7 @@ static void signals(void)
 	struct client c = client_start();
 	struct vial_exec *x =
 		start(&c, "trap 'echo caught; exit 9' USR1; echo up; while :; do sleep 0.05; done", 0);
-	struct vial_event e;
+	struct vial_event e = { .size = sizeof(e) };
 
 	FAILS(VIAL_E_INVALID, vial_exec_signal(x, 0, &err));
 	FAILS(VIAL_E_INVALID, vial_exec_signal(x, 65, &err));
@@ -279,7 +279,7 @@ static void monitor_killed(void)
 {
 	struct client c = client_start();
 	struct vial_exec *x = start(&c, "echo up; sleep 1000", 0);
-	struct vial_event e = { 0 };
+	struct vial_event e = { .size = sizeof(e) };
 	struct vial_err why = VIAL_ERR_INIT;
 	int r;
 

@@ -227,7 +227,8 @@ class L1:
                 m.kill()
 
     def run(self, argv, payload=None, env=None, cwd=None, timeout=600, sinks=None):
-        """Run ARGV in a fresh L1. SINKS: {"out" | "err" | "results": callable taking bytes}. Returns the agent's "exit" message."""
+        """Run ARGV in a fresh L1. SINKS: {"out" | "err" | "results": callable taking bytes; bytes that it returns are sent back}.
+        Returns the agent's "exit" message."""
         sinks = sinks or {}
         with self.restored(payload) as m:
             request = {"argv": argv, "env": env or {}, "cwd": cwd or ("/rig" if payload else "/root"), "time": time.time(),
@@ -256,8 +257,9 @@ def follow(m, sinks, deadline):
                         m.fail(f"L1's agent: {end['error']}")
             else:
                 got[name] += len(chunk)
-                if name in sinks:
-                    sinks[name](chunk)
+                answer = sinks[name](chunk) if name in sinks else None
+                if isinstance(answer, bytes) and answer:
+                    sock.sendall(answer)
     return end
 
 

@@ -59,8 +59,8 @@ def for_command(sources, build, out):
     return out
 
 
-def for_tests(build, texts, out):
-    """Image OUT for running tests/integ of BUILD: /rig/build, the sources' trees, assets in /rig/cache, and TEXTS {name: content}."""
+def for_tests(build, out):
+    """Image OUT for running tests/integ of BUILD: /rig/build, the sources' trees, and assets in /rig/cache."""
     with tempfile.TemporaryDirectory(prefix="vial-stage-", dir=out.parent) as tmp:
         stage = pathlib.Path(tmp)
         stage_build(build, stage / "build")
@@ -69,7 +69,5 @@ def for_tests(build, texts, out):
         assets = stage / "cache/vial/assets"
         assets.mkdir(parents=True)
         shutil.copy(debian.stdout.strip(), assets)
-        for name, text in texts.items():
-            (stage / name).write_text(text)
         l1.make_image(stage, out)
     return out

@@ -9,6 +9,7 @@ import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import deal  # noqa: E402
 import judge  # noqa: E402
 
 BOX = "tests/integ/test_run.py::test_exit_code[kvm-0]"
@@ -51,6 +52,20 @@ class Rules(unittest.TestCase):
 
     def test_other_ids_do_not_count(self):
         self.assertEqual(self.judge([BOX], (NO_BOX, "passed", {})), (1, "0 passed, 1 failed, 0 skipped"))
+
+
+class Dealing(unittest.TestCase):
+    TESTS = [("a", ["vial", "engine"]), ("b", ["saved"]), ("c", ["debian_python", "saved"]), ("d", []), ("e", ["saved", "vial"]),
+             ("f", ["debian_python"])]
+
+    def test_what_is_slow_is_first_and_whole(self):
+        self.assertEqual(deal.units(self.TESTS), [["c", "f"], ["b", "e"], ["a"], ["d"]])
+
+    def test_each_is_dealt_once(self):
+        dealer = deal.Dealer(self.TESTS)
+        dealt = [dealer.more() for _ in range(6)]
+        self.assertEqual(sorted(sum(dealt, [])), list("abcdef"))
+        self.assertEqual(dealt[4:], [[], []])
 
 
 unittest.main()

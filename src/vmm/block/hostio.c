@@ -14,52 +14,47 @@
 #define IOV_ROOM 64	 /* entries of one system call */
 #define ZEROS	 KIB(64) /* written at once where holes cannot be punched */
 
-int hostio_readv(int fd, struct iov_cur *c, size_t len, uint64_t at, enum hostio_eof eof)
+typedef ssize_t transfer_fn(int fd, const struct iovec *v, int n, off_t at);
+
+/* transfer() - until all is done or nothing goes any more; bytes that are left, or -errno */
+static ssize_t transfer(transfer_fn *call, int fd, struct iov_cur *c, size_t len, uint64_t at)
 {
 	struct iovec v[IOV_ROOM];
 	size_t bytes;
+	ssize_t r = 1;
 
-	while (len > 0) {
+	while (len > 0 && r != 0) {
 		size_t n = iov_peek(c, len, v, IOV_ROOM, &bytes);
 		if (n == 0)
 			return -EINVAL;
-		ssize_t r = preadv(fd, v, (int)n, (off_t)at);
+		r = call(fd, v, (int)n, (off_t)at);
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r < 0)
 			return -errno;
-		if (r == 0 && eof == HOSTIO_EOF_FAILS)
-			return -EIO;
-		if (r == 0) {
-			iov_zero(c, len);
-			return 0;
-		}
 		iov_advance(c, (size_t)r);
 		len -= (size_t)r;
 		at += (size_t)r;
 	}
-	return 0;
+	return (ssize_t)len;
+}
+
+int hostio_readv(int fd, struct iov_cur *c, size_t len, uint64_t at, enum hostio_eof eof)
+{
+	ssize_t left = transfer(preadv, fd, c, len, at);
+
+	if (left > 0 && eof == HOSTIO_EOF_FAILS)
+		return -EIO;
+	if (left > 0)
+		iov_zero(c, (size_t)left);
+	return left < 0 ? (int)left : 0;
 }
 
 int hostio_writev(int fd, struct iov_cur *c, size_t len, uint64_t at)
 {
-	struct iovec v[IOV_ROOM];
-	size_t bytes;
+	ssize_t left = transfer(pwritev, fd, c, len, at);
 
-	while (len > 0) {
-		size_t n = iov_peek(c, len, v, IOV_ROOM, &bytes);
-		if (n == 0)
-			return -EINVAL;
-		ssize_t r = pwritev(fd, v, (int)n, (off_t)at);
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r <= 0)
-			return r < 0 ? -errno : -EIO;
-		iov_advance(c, (size_t)r);
-		len -= (size_t)r;
-		at += (size_t)r;
-	}
-	return 0;
+	return left > 0 ? -EIO : (int)left;
 }
 
 int hostio_read(int fd, void *p, size_t len, uint64_t at, enum hostio_eof eof)

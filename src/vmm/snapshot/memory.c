@@ -333,43 +333,75 @@ static int log_slots(struct vm *vm, const struct memmap *map)
 			continue;
 		s->log = true;
 		int r = vm_set_slot(vm, i);
-		if (r < 0)
+		if (r < 0) {
+			s->log = false;
 			return r;
+		}
 	}
 	return 0;
 }
 
 int memory_remap(struct vm *vm, const struct memmap *map, int fd)
 {
-	int r = gmem_dirty_start(vm->mem);
+	int r = log_slots(vm, map);
 
 	for (size_t i = 0; r == 0 && i < map->n; i++)
 		if (map->e[i].layer == map->layers)
 			r = gmem_map_file(vm->mem, map->e[i].page * GMEM_PAGE, map->e[i].n * GMEM_PAGE, fd);
-	return r == 0 ? log_slots(vm, map) : r;
+	/* Last: as long as this has not worked, what has changed since the older files still counts as changed. */
+	return r == 0 ? gmem_dirty_start(vm->mem) : r;
+}
+
+/* struct stretch - data of a file, with a hole in front of it: bytes @from to @to, found last */
+struct stretch {
+	int fd;
+	uint64_t from, to;
+};
+
+/* hole() - is the page at byte @at surely a hole of the file? What was mapped and written is none. */
+static bool hole(struct stretch *s, uint64_t at)
+{
+	if (at >= s->to) {
+		off_t from = lseek(s->fd, (off_t)at, SEEK_DATA);
+		off_t to = from < 0 ? -1 : lseek(s->fd, from, SEEK_HOLE);
+
+		s->from = from >= 0 ? (uint64_t)from : errno == ENXIO ? UINT64_MAX : at;
+		s->to = to >= 0 ? (uint64_t)to : UINT64_MAX;
+	}
+	return s->from >= GMEM_PAGE && at <= s->from - GMEM_PAGE;
+}
+
+/* punch_chunk() - make holes of zeros; returns how many pages are something else */
+static uint64_t punch_chunk(const struct gmem *mem, struct stretch *s, uint64_t page)
+{
+	uint64_t run = 0, data = 0;
+
+	for (uint64_t i = page; i < page + CHUNK_PAGES; i++) {
+		/* Not looked at: each page of a hole that is read through the mapping costs one of the host's. */
+		bool zero = hole(s, i * GMEM_PAGE) || is_zero(mem->base + i * GMEM_PAGE);
+
+		data += !zero;
+		run += zero;
+		if (run == 0 || (zero && i + 1 < page + CHUNK_PAGES))
+			continue;
+		/* Not every file system can; then the file is only larger than it need be. */
+		(void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				(off_t)((i + zero - run) * GMEM_PAGE), (off_t)(run * GMEM_PAGE));
+		run = 0;
+	}
+	return data;
 }
 
 int memory_punch(const struct gmem *mem, int fd, struct memmap *ret)
 {
+	struct stretch s = { .fd = fd };
 	uint64_t pages = mem->size / GMEM_PAGE;
 	int r = 0;
 
 	for (uint64_t page = 0; r == 0 && page < pages; page += CHUNK_PAGES) {
-		uint64_t run = 0, data = 0;
+		bool empty = hole(&s, page * GMEM_PAGE) && s.from >= (page + CHUNK_PAGES) * GMEM_PAGE;
 
-		for (uint64_t i = page; i < page + CHUNK_PAGES; i++) {
-			bool zero = is_zero(mem->base + i * GMEM_PAGE);
-
-			data += !zero;
-			run += zero;
-			if (run == 0 || (zero && i + 1 < page + CHUNK_PAGES))
-				continue;
-			/* Not every file system can; then the file is only larger than it need be. */
-			(void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					(off_t)((i + zero - run) * GMEM_PAGE), (off_t)(run * GMEM_PAGE));
-			run = 0;
-		}
-		r = memmap_add(ret, CHUNK_PAGES, data > 0);
+		r = memmap_add(ret, CHUNK_PAGES, !empty && punch_chunk(mem, &s, page) > 0);
 	}
 	ret->layers = 1;
 	return r;

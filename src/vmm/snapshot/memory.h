@@ -44,7 +44,8 @@ int memory_write_changed(struct vm *vm, const struct memmap *map, int fd, struct
  * memory_remap() - go on with what is in @fd instead of the pages just written to it
  * @map:	of what @fd's layer (the highest) holds
  * From now on changes are counted anew.
- * Return: 0 or -errno (then part may be remapped: both hold the same bytes).
+ * Return: 0 or -errno; then part may be remapped (both hold the same bytes) and @vm goes on with its former map: nothing
+ *	   that has changed is forgotten.
  */
 int memory_remap(struct vm *vm, const struct memmap *map, int fd);
 

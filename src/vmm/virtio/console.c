@@ -15,7 +15,8 @@
  * A reader that is slow but alive loses nothing: every byte it takes begins its time anew.
  *
  * Trust: chains are the guest's; the one that waits may change meanwhile, so @done is only ever a number of bytes to skip.
- * Limits: CONSOLE_BURST chains before the loop gets its turn.
+ * Limits: CONSOLE_BURST chains, or pieces of CONSOLE_PIECE bytes of long ones, before the loop gets its turn: a chain may
+ * name all of memory a thousand times.
  * Threads: the I/O thread.
  */
 #include "vmm/virtio/console.h"
@@ -30,6 +31,7 @@
 #include "vmm/block/iov.h"
 
 #define CONSOLE_BURST 64
+#define CONSOLE_PIECE KIB(64)
 #define SAVE_VERSION  1u
 
 enum { CONSOLE_IN, CONSOLE_OUT, CONSOLE_QUEUES };
@@ -116,24 +118,23 @@ static size_t write_some(struct console *c, struct iovec *iov, size_t n)
 	return r < 0 ? 0 : (size_t)r;
 }
 
-/* write_chain() - true if all of it is written or was dropped */
-static bool write_chain(struct console *c, const struct vq_chain *chain)
+/* write_piece() - go on with a chain; true if all of it is written or was dropped */
+static bool write_piece(struct console *c, const struct vq_chain *chain)
 {
 	struct iov_cur cur = { c->iov, chain->n_out, 0 };
 	uint64_t left = chain->out_bytes > c->done ? chain->out_bytes - c->done : 0;
 	size_t bytes;
 
 	iov_advance(&cur, c->done);
-	while (left > 0 && c->output == FLOWING) {
-		size_t n = iov_peek(&cur, left, c->rest, ARRAY_SIZE(c->rest), &bytes);
+	if (left > 0 && c->output == FLOWING) {
+		size_t n = iov_peek(&cur, MIN(left, CONSOLE_PIECE), c->rest, ARRAY_SIZE(c->rest), &bytes);
 		size_t written = write_some(c, c->rest, n);
 		if (written == 0 && c->output == FLOWING)
 			stall(c);
-		iov_advance(&cur, written);
 		left -= written;
 		c->done += written;
 	}
-	return left == 0 || c->output != STALLED;
+	return left == 0 || c->output == DROPPING || c->output == DEAD;
 }
 
 static int take_chain(struct console *c)
@@ -144,9 +145,9 @@ static int take_chain(struct console *c)
 
 	if (r <= 0)
 		return r;
-	if (!write_chain(c, &chain)) {
+	if (!write_piece(c, &chain)) {
 		vq_unpop(q);
-		return 0;
+		return c->output == FLOWING;
 	}
 	c->done = 0;
 	vq_push(q, chain.head, 0);

@@ -255,7 +255,9 @@ bool vq_notify_needed(struct vq *vq)
 	return vring_need_event(event, vq->used_idx, before);
 }
 
-size_t iov_copy_out(const struct iovec *iov, size_t n_iov, uint64_t skip, void *to, size_t n)
+/* copy() - out of @iov into @to, or from @from into @iov: the other one is NULL */
+static size_t copy(const struct iovec *iov, size_t n_iov, uint64_t skip, uint8_t *to, const uint8_t *from,
+		   size_t n)
 {
 	size_t done = 0;
 
@@ -264,27 +266,24 @@ size_t iov_copy_out(const struct iovec *iov, size_t n_iov, uint64_t skip, void *
 			skip -= iov[i].iov_len;
 			continue;
 		}
+		uint8_t *guest = (uint8_t *)iov[i].iov_base + skip;
 		size_t part = MIN(iov[i].iov_len - skip, n - done);
-		memcpy((uint8_t *)to + done, (const uint8_t *)iov[i].iov_base + skip, part);
+		if (to)
+			memcpy(to + done, guest, part);
+		else
+			memcpy(guest, from + done, part);
 		done += part;
 		skip = 0;
 	}
 	return done;
 }
 
+size_t iov_copy_out(const struct iovec *iov, size_t n_iov, uint64_t skip, void *to, size_t n)
+{
+	return copy(iov, n_iov, skip, to, NULL, n);
+}
+
 size_t iov_copy_in(const struct iovec *iov, size_t n_iov, uint64_t skip, const void *from, size_t n)
 {
-	size_t done = 0;
-
-	for (size_t i = 0; i < n_iov && done < n; i++) {
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		size_t part = MIN(iov[i].iov_len - skip, n - done);
-		memcpy((uint8_t *)iov[i].iov_base + skip, (const uint8_t *)from + done, part);
-		done += part;
-		skip = 0;
-	}
-	return done;
+	return copy(iov, n_iov, skip, NULL, from, n);
 }

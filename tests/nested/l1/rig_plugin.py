@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pytest plugin of the nested rig, in L1: runs the tests listed in $RIG_IDS, and reports each at its end as a JSON line to $RIG_RESULTS.
+"""pytest plugin of the nested rig, in L1: runs the tests that the host deals to it, and reports each at its end as a JSON line to $RIG_RESULTS.
 
-A line tells the test's id and outcome, its seconds, and {pid: VM exits} of every $RIG_VMM (vial-vmm) that ran meanwhile, so that the host can see
+The same channel is asked for tests: a line {"event": "more"} is answered by a line with a list of ids, which is empty when there are no more.
+A result's line tells the test's id and outcome, its seconds, and {pid: VM exits} of every $RIG_VMM (vial-vmm) that ran meanwhile, so that the host can see
 that KVM was used. Exits are counted by the kernel's kvm_exit tracepoint by thread; its sched_process_exec and task_newtask
 tell which threads belong to which process.
 """
@@ -61,7 +62,7 @@ class Exits:
 
 class Reporter:
     def __init__(self):
-        self.fd = os.open(os.environ["RIG_RESULTS"], os.O_WRONLY)
+        self.fd = os.open(os.environ["RIG_RESULTS"], os.O_RDWR)
         self.exits = Exits()
         self.say(event="start")
 
@@ -69,6 +70,28 @@ class Reporter:
         data = json.dumps(m).encode() + b"\n"
         while data:
             data = data[os.write(self.fd, data):]
+
+    def more(self):
+        self.say(event="more")
+        line = b""
+        while not line.endswith(b"\n"):
+            line += os.read(self.fd, 65536)
+        return json.loads(line)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session):
+        """Instead of pytest's own loop. One id ahead is known always: fixtures that the next test shares stay."""
+        items = {i.nodeid: i for i in session.items}
+        queue, dry = [], False
+        while not dry or queue:
+            while not dry and len(queue) < 2:
+                ids = self.more()
+                dry = not ids
+                queue += [items[i] for i in ids if i in items]
+            if queue:
+                item = queue.pop(0)
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=queue[0] if queue else None)
+        return True
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item):
@@ -93,10 +116,3 @@ class Reporter:
 def pytest_configure(config):
     if "RIG_RESULTS" in os.environ:
         config.pluginmanager.register(Reporter())
-
-
-def pytest_collection_modifyitems(config, items):
-    wanted = set(pathlib.Path(os.environ["RIG_IDS"]).read_text().splitlines())
-    keep = [i for i in items if i.nodeid in wanted]
-    config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in wanted])
-    items[:] = keep

@@ -81,11 +81,73 @@ static void test_no_size(void **state _unused_)
 	assert_int_equal(check_options(&given, sizeof(got), &got, "x", NULL), VIAL_E_INVALID);
 }
 
+/* struct wide - an output struct with something behind it that is not the library's to write */
+struct wide {
+	struct later l;
+	char guard[16];
+};
+
+static void test_output(void **state _unused_)
+{
+	const struct now got = { 999, 1, 2 };
+	struct wide w;
+
+	/* Of the same version */
+	memset(&w, 0xee, sizeof(w));
+	w.l.now.size = sizeof(struct now);
+	assert_int_equal(check_output(&w, sizeof(got), "x", NULL), 0);
+	give_output(&w, &got, sizeof(got));
+	assert_int_equal(w.l.now.size, sizeof(struct now)); /* the caller's: fit for the next call */
+	assert_int_equal(w.l.now.a, 1);
+	assert_int_equal(w.l.now.b, 2);
+	assert_int_equal(((uint8_t *)&w)[sizeof(struct now)], 0xee);
+	/* A newer caller */
+	w.l.now.size = sizeof(struct later);
+	assert_int_equal(check_output(&w, sizeof(got), "x", NULL), 0);
+	give_output(&w, &got, sizeof(got));
+	assert_null(w.l.c);
+	assert_int_equal((uint8_t)w.guard[0], 0xee);
+}
+
+/* An older caller's struct, and a library that knows more: nothing is written behind it. */
+static void test_output_of_an_older_caller(void **state _unused_)
+{
+	const struct later got = { { 999, 1, 2 }, (char *)"new" };
+	struct wide w;
+
+	memset(&w, 0xee, sizeof(w));
+	w.l.now.size = sizeof(struct now);
+	assert_int_equal(check_output(&w, sizeof(struct now), "x", NULL), 0);
+	give_output(&w, &got, sizeof(got));
+	assert_int_equal(w.l.now.b, 2);
+	assert_int_equal(((uint8_t *)&w)[sizeof(struct now)], 0xee);
+}
+
+static void test_output_without_size(void **state _unused_)
+{
+	static const size_t bad[] = { 0, sizeof(struct now) - 1, (size_t)-1 };
+	struct vial_err err = VIAL_ERR_INIT;
+	struct now given = { 0, 1, 2 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		given.size = bad[i];
+		assert_int_equal(check_output(&given, sizeof(given), "x", NULL), VIAL_E_INVALID);
+	}
+	assert_int_equal(check_output(&given, sizeof(given), "vial_event", &err), VIAL_E_INVALID);
+	assert_non_null(strstr(err.msg, "vial_event: size is not set"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_none),   cmocka_unit_test(test_same),    cmocka_unit_test(test_smaller),
-		cmocka_unit_test(test_larger), cmocka_unit_test(test_no_size),
+		cmocka_unit_test(test_none),
+		cmocka_unit_test(test_same),
+		cmocka_unit_test(test_smaller),
+		cmocka_unit_test(test_larger),
+		cmocka_unit_test(test_no_size),
+		cmocka_unit_test(test_output),
+		cmocka_unit_test(test_output_of_an_older_caller),
+		cmocka_unit_test(test_output_without_size),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -155,6 +155,39 @@ static void timer_fires_once_and_not_early(void **state)
 	loop_free(s.loop);
 }
 
+/* A timer that is always due: a device whose guest never lets its queue run empty. */
+static void rearm(struct loop_src *timer, void *data)
+{
+	struct seen *s = data;
+
+	if (++s->calls < 1000)
+		loop_timer_set(timer, 1);
+}
+
+/* Other sources have their turn between two calls of it. */
+static void timer_that_is_always_due_starves_nobody(void **state)
+{
+	struct seen s = { 0 }, io = { 0 };
+	struct loop_src *timer = NULL, *src = NULL;
+	int fds[2];
+
+	(void)state;
+	pair(fds);
+	assert_int_equal(loop_new(&s.loop), 0);
+	assert_int_equal(loop_add_timer(s.loop, rearm, &s, &timer), 0);
+	assert_int_equal(loop_add_fd(s.loop, fds[0], EPOLLIN, on_io, &io, &src), 0);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	loop_timer_set(timer, 1);
+	for (int turn = 1; turn <= 3; turn++) {
+		assert_int_equal(loop_turn(s.loop, 0), 0);
+		assert_int_equal(s.calls, turn);
+		assert_int_equal(io.calls, turn);
+	}
+	loop_free(s.loop);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void null_is_accepted(void **state)
 {
 	(void)state;
@@ -169,6 +202,7 @@ int main(void)
 		cmocka_unit_test(runs_until_quit),
 		cmocka_unit_test(freed_sources_are_not_called),
 		cmocka_unit_test(timer_fires_once_and_not_early),
+		cmocka_unit_test(timer_that_is_always_due_starves_nobody),
 		cmocka_unit_test(null_is_accepted),
 	};
 

@@ -2,6 +2,7 @@
 // The monitor's clients: order, credit both ways, hostile guests, limits.
 #include <sys/resource.h>
 
+#include "base/clock.h"
 #include "rig.h"
 
 static struct rig *up(void)
@@ -335,6 +336,34 @@ static void test_too_many_clients(void **state _unused_)
 	rig_free(r);
 }
 
+/* No descriptor left for a client: it waits, the monitor does not spin, and it is served when there is one. */
+static void test_no_descriptor_for_a_client(void **state _unused_)
+{
+	struct rig *r = up();
+	struct rig_client c = rig_connect(r);
+	struct rlimit was, none;
+	struct mon_msg m;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	int next = dup(c.fd);
+	close(next);
+	none = (struct rlimit){ (rlim_t)next, was.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	rig_pump(r);
+	assert_int_equal(r->m.n_clients, 0);
+	uint64_t before = clock_mono_ns();
+	assert_int_equal(loop_turn(r->m.loop, 20), 0);
+	assert_true(clock_mono_ns() - before >= 20 * NS_PER_MS); /* nothing called for it */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	rig_put(&c, &(struct mon_msg){ .type = MON_PING });
+	for (int i = 0; i < 100 && r->m.n_clients == 0; i++)
+		assert_int_equal(loop_turn(r->m.loop, 1000), 0);
+	assert_true(rig_next(r, &c, &m));
+	assert_int_equal(m.type, MON_DONE);
+	rig_hang_up(&c);
+	rig_free(r);
+}
+
 /* Each start would grant stdin to queue for a guest that never reads. */
 static void test_guest_starts_twice(void **state _unused_)
 {
@@ -384,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_failure_to_start),
 		cmocka_unit_test(test_hang_up_aborts),
 		cmocka_unit_test(test_too_many_clients),
+		cmocka_unit_test(test_no_descriptor_for_a_client),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

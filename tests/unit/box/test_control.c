@@ -332,6 +332,64 @@ static void test_pause_of_a_guest_that_refuses(void **state _unused_)
 	end(&b);
 }
 
+static void time_out(struct rig *r)
+{
+	loop_timer_set(r->m.control_timer, 1);
+	rig_pump(r);
+}
+
+/* The guest comes to rest just after it was given up: the engine is told once, or the second answer would be one too many. */
+static void test_pause_of_a_guest_that_is_late(void **state _unused_)
+{
+	struct box b = ready();
+	struct rig_client c = ask(b.r, MON_PAUSE);
+
+	time_out(b.r);
+	assert_int_equal(b.r->pauses, 1);
+	say_done(b.r);
+	assert_int_equal(b.r->pauses, 1);
+	b.r->ev->paused(b.r->ev_data);
+	rig_expect(b.r, &c, MON_DONE);
+	rig_hang_up(&c);
+	end(&b);
+}
+
+/* A guest that answers its first thaw when the second was asked for ends neither the resume nor a snapshot with it. */
+static void test_thaw_that_is_late(void **state _unused_)
+{
+	struct box b = ready();
+	struct rig_client c = ask(b.r, MON_PAUSE);
+
+	say_failed(b.r, "no");
+	time_out(b.r);
+	assert_int_equal(b.r->pauses, 1);
+	b.r->ev->paused(b.r->ev_data);
+	rig_expect(b.r, &c, MON_DONE);
+	rig_hang_up(&c);
+	c = ask(b.r, MON_RESUME);
+	b.r->ev->resumed(b.r->ev_data); /* thaw, refresh, thaw are unanswered now */
+	say_done(b.r);
+	nothing_yet(b.r, &c);
+	assert_true(b.r->m.held);
+	struct rig_client s = ask_snapshot(b.r, MON_SNAPSHOT_FDS);
+	say_done(b.r);
+	nothing_yet(b.r, &c);
+	say_done(b.r);
+	rig_expect(b.r, &c, MON_DONE);
+	nothing_yet(b.r, &s);
+	assert_int_equal(b.r->snapshots, 0);
+	say_done(b.r); /* quiesced */
+	assert_int_equal(b.r->snapshots, 1);
+	b.r->ev->snapshotted(b.r->ev_data, NULL, true, 0);
+	rig_expect(b.r, &s, MON_SNAPSHOTTED);
+	say_done(b.r);
+	say_done(b.r);
+	assert_false(b.r->m.held);
+	rig_hang_up(&c);
+	rig_hang_up(&s);
+	end(&b);
+}
+
 /* Who asked goes away: it is done all the same, and the next one has its turn. */
 static void test_client_goes_away(void **state _unused_)
 {
@@ -379,6 +437,7 @@ static void test_stop_while_saving(void **state _unused_)
 	assert_int_equal(b.r->kills, 1);
 	b.r->ev->exited(b.r->ev_data, "killed");
 	rig_expect_error(b.r, &c, VIAL_E_STATE, "stopped");
+	rig_expect_error(b.r, &b.line, VIAL_E_STATE, "could not power off");
 	rig_hang_up(&c);
 	end(&b);
 }
@@ -394,6 +453,8 @@ int main(void)
 		cmocka_unit_test(test_snapshot_fails),
 		cmocka_unit_test(test_snapshot_while_paused),
 		cmocka_unit_test(test_pause_of_a_guest_that_refuses),
+		cmocka_unit_test(test_pause_of_a_guest_that_is_late),
+		cmocka_unit_test(test_thaw_that_is_late),
 		cmocka_unit_test(test_client_goes_away),
 		cmocka_unit_test(test_stop_while_paused),
 		cmocka_unit_test(test_stop_while_saving),

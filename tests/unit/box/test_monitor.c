@@ -215,6 +215,31 @@ static void test_stop(void **state _unused_)
 	end(r, &line);
 }
 
+/* A machine that powers off ends its connections before itself: their commands are told of the stop all the same. */
+static void test_stop_ends_connections_first(void **state _unused_)
+{
+	struct rig_client line;
+	struct rig *r = ready(&line);
+	uint32_t one, two;
+	struct rig_client a = rig_command(r, "x", 0, &one), b = rig_command(r, "y", 0, &two);
+	struct mon_msg m;
+
+	rig_put(&line, &(struct mon_msg){ .type = MON_STOP, .u32 = 60000 });
+	rig_pump(r);
+	rig_drop(r, one);
+	rig_shut(r, two);
+	rig_pump(r);
+	assert_false(rig_next(r, &a, &m));
+	assert_false(rig_next(r, &b, &m));
+	r->ev->exited(r->ev_data, NULL);
+	rig_expect(r, &line, MON_DONE);
+	rig_expect_error(r, &a, VIAL_E_STATE, "stopped");
+	rig_expect_error(r, &b, VIAL_E_STATE, "stopped");
+	rig_hang_up(&a);
+	rig_hang_up(&b);
+	end(r, &line);
+}
+
 static void test_stop_at_once(void **state _unused_)
 {
 	struct rig_client line;
@@ -223,6 +248,8 @@ static void test_stop_at_once(void **state _unused_)
 	rig_put(&line, &(struct mon_msg){ .type = MON_STOP, .u32 = 0 });
 	rig_pump(r);
 	assert_int_equal(r->kills, 1);
+	r->ev->exited(r->ev_data, "killed");
+	rig_expect(r, &line, MON_DONE); /* as asked */
 	end(r, &line);
 
 	r = rig_new(LAUNCH_COLD); /* nobody there yet to power off */
@@ -241,6 +268,21 @@ static void test_guest_ignores_power_off(void **state _unused_)
 	rig_put(&line, &(struct mon_msg){ .type = MON_STOP, .u32 = 1 });
 	while (r->kills == 0)
 		assert_int_equal(loop_turn(r->m.loop, -1), 0);
+	r->ev->exited(r->ev_data, "killed");
+	rig_expect_error(r, &line, VIAL_E_TIMEOUT, "did not power off in time");
+	end(r, &line);
+}
+
+/* Its machine breaks down while it powers off: who asked for that learns it. */
+static void test_stop_breaks_down(void **state _unused_)
+{
+	struct rig_client line;
+	struct rig *r = ready(&line);
+
+	rig_put(&line, &(struct mon_msg){ .type = MON_STOP, .u32 = 60000 });
+	rig_pump(r);
+	r->ev->exited(r->ev_data, "the guest crashed");
+	rig_expect_error(r, &line, VIAL_E_ENGINE, "crashed");
 	end(r, &line);
 }
 
@@ -336,8 +378,10 @@ int main(void)
 		cmocka_unit_test(test_machine_ends),
 		cmocka_unit_test(test_console_is_bounded),
 		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_stop_ends_connections_first),
 		cmocka_unit_test(test_stop_at_once),
 		cmocka_unit_test(test_guest_ignores_power_off),
+		cmocka_unit_test(test_stop_breaks_down),
 		cmocka_unit_test(test_client_process_ends),
 		cmocka_unit_test(test_build),
 		cmocka_unit_test(test_build_fails),

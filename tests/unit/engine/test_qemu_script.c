@@ -37,7 +37,7 @@ static struct rig *new_rig(void)
 	r->ours = sv[0];
 	r->qemu = sv[1];
 	assert_int_equal(loop_new(&r->loop), 0);
-	assert_int_equal(qmp_new(r->loop, r->ours, &events, r, &r->qmp), 0);
+	assert_int_equal(qmp_new(r->loop, r->ours, true, &events, r, &r->qmp), 0);
 	assert_true(recv(r->qemu, line, sizeof(line), 0) > 0); /* the negotiation */
 	return r;
 }

@@ -61,7 +61,7 @@ static int setup(void **state)
 	r->ours = sv[0];
 	r->qemu = sv[1];
 	assert_int_equal(loop_new(&r->loop), 0);
-	assert_int_equal(qmp_new(r->loop, r->ours, &events, &r->heard, &r->qmp), 0);
+	assert_int_equal(qmp_new(r->loop, r->ours, true, &events, &r->heard, &r->qmp), 0);
 	assert_true(recv(r->qemu, line, sizeof(line) - 1, 0) > 0);
 	assert_string_equal(line, "{\"execute\":\"qmp_capabilities\"}\n");
 	*state = r;

@@ -454,7 +454,7 @@ static const struct {
 static void lock_in(int profile, unsigned int without, const char *dir)
 {
 	const struct jail_path path = { dir, profile == JAIL_MONITOR ? JAIL_WRITE : JAIL_READ };
-	bool named = profile == JAIL_MONITOR || profile == JAIL_UNPACK_DIR;
+	bool named = profile == JAIL_MONITOR;
 	struct vial_err err = VIAL_ERR_INIT;
 
 	if (profile == JAIL_NONE)

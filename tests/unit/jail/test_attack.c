@@ -331,8 +331,7 @@ static bool works_inside(const struct place *p, const struct attack *a, enum jai
 /* promised() - does SECURITY.md say that this is refused with these layers? */
 static bool promised(const struct attack *a, enum jail_profile profile, unsigned int without)
 {
-	bool names = profile == JAIL_MONITOR ||
-		     profile == JAIL_UNPACK_DIR; /* may open by name: seccomp cannot judge names */
+	bool names = profile == JAIL_MONITOR; /* may open by name: seccomp cannot judge names */
 
 	if (a->needs == EXEC_MEM)
 		return profile != JAIL_QEMU && !(without & JAIL_NO_SECCOMP);

@@ -142,13 +142,36 @@ static void test_dirty(void **state)
 	gmem_done(&m);
 }
 
+/* Every page of a span and no other, wherever it begins and ends in the bitmap's words. */
+static void test_dirty_spans(void **state)
+{
+	static const uint64_t edges[] = { 0, 1, 62, 63, 64, 65, 127, 128, 129, 191, 192, 4095 };
+	struct gmem m;
+
+	(void)state;
+	assert_int_equal(gmem_new_anon(&m, MIB(16)), 0);
+	assert_int_equal(gmem_dirty_start(&m), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(edges); i++) {
+		for (size_t k = i; k < ARRAY_SIZE(edges); k++) {
+			uint64_t from = edges[i] * GMEM_PAGE + 7, to = edges[k] * GMEM_PAGE + 9;
+
+			gmem_dirty_clear(&m);
+			gmem_dirty_mark(&m, m.base + from, to - from);
+			for (uint64_t page = 0; page < MIB(16) / GMEM_PAGE; page++)
+				assert_int_equal(m.dirty[page / 64] >> page % 64 & 1,
+						 page >= edges[i] && page <= edges[k]);
+		}
+	}
+	gmem_done(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_span_low),    cmocka_unit_test(test_span_over_the_hole),
 		cmocka_unit_test(test_sizes),	    cmocka_unit_test(test_private_file),
 		cmocka_unit_test(test_shared_file), cmocka_unit_test(test_discard_rounds_inwards),
-		cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_dirty),	    cmocka_unit_test(test_dirty_spans),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -94,21 +95,38 @@ static void test_all(void **state)
 	gmem_done(&m);
 }
 
+static long page_faults(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
+	return u.ru_minflt;
+}
+
 static void test_punch(void **state)
 {
 	_cleanup_(memmap_done) struct memmap out = { 0 };
 	_cleanup_fd_ int fd = file();
 	struct gmem m;
 	struct stat st;
+	long faults;
 
 	(void)state;
 	assert_int_equal(ftruncate(fd, SIZE), 0);
 	assert_int_equal(gmem_new_file(&m, SIZE, fd, true), 0);
 	memset(m.base, 1, MIB(4));
 	memset(m.base + GMEM_PAGE, 0, MIB(4) - 2 * GMEM_PAGE); /* freed again */
+	m.base[MIB(33)] = 3;
+	m.base[SIZE - 1] = 4;
+	faults = page_faults();
 	assert_int_equal(memory_punch(&m, fd, &out), 0);
+	assert_in_range(page_faults() - faults, 0, PAGES / 4); /* holes were not read */
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_true(st.st_blocks * 512 <= 64 * 1024);
+	assert_int_equal(memmap_layer(&out, 1), 1);
+	assert_int_equal(memmap_layer(&out, MIB(4) / GMEM_PAGE), 0);
+	assert_int_equal(memmap_layer(&out, MIB(33) / GMEM_PAGE), 1);
+	assert_int_equal(memmap_layer(&out, PAGES - 1), 1);
 	expect_same(&m, &out, &fd);
 	gmem_done(&m);
 }
@@ -195,6 +213,26 @@ static void test_remap_and_go_on(void **state)
 	gmem_done(&m);
 }
 
+/* Going over to a file that cannot be mapped: the next one must hold all that differs from the older files still. */
+static void test_remap_fails(void **state)
+{
+	_cleanup_(memmap_done) struct memmap map = { 0 }, one = { 0 }, two = { 0 };
+	_cleanup_fd_ int fd0 = file(), fd1 = file(), fd2 = file();
+	int fds[] = { fd0, fd2 };
+	struct gmem m;
+
+	(void)state;
+	base(&map, fd0);
+	restored(&m, &map, fds);
+	guest_writes(&m, 3, 'x');
+	assert_int_equal(memory_write_changed(&vm, &map, fd1, &one), 0);
+	assert_true(memory_remap(&vm, &one, -1) < 0);
+	guest_writes(&m, 4, 'z');
+	assert_int_equal(memory_write_changed(&vm, &map, fd2, &two), 0);
+	expect_same(&m, &two, fds);
+	gmem_done(&m);
+}
+
 static void test_scattered(void **state)
 {
 	_cleanup_(memmap_done) struct memmap map = { 0 }, out = { 0 };
@@ -268,7 +306,7 @@ int main(void)
 		cmocka_unit_test(test_all),	  cmocka_unit_test(test_punch),
 		cmocka_unit_test(test_changed),	  cmocka_unit_test(test_remap_and_go_on),
 		cmocka_unit_test(test_scattered), cmocka_unit_test(test_too_scattered),
-		cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_slots),	  cmocka_unit_test(test_remap_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

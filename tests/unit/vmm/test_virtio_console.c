@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -153,6 +154,33 @@ static void test_slow_reader_loses_nothing(void **state)
 	assert_int_equal(taken(f, OUT), 1);
 }
 
+/* One chain that is longer than a turn may be: the loop comes in between, however fast the reader is, and nothing is lost. */
+static void test_long_chain(void **state)
+{
+	struct fixture *f = *state;
+	struct drv_seg segs[16];
+	int room = MIB(32), pending = 0;
+	size_t got = 0, all = ARRAY_SIZE(segs) * MIB(1);
+
+	for (size_t i = 0; i < ARRAY_SIZE(segs); i++)
+		segs[i] = (struct drv_seg){ OUT_AT, MIB(1), false };
+	/* A socket that takes everything; without the right to one it takes as much as usual. */
+	bool fast = setsockopt(f->fds[1], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) == 0;
+	drv_put(&f->d, OUT, segs, ARRAY_SIZE(segs));
+	drv_kick(&f->d, OUT);
+	assert_int_equal(ioctl(f->fds[0], FIONREAD, &pending), 0);
+	assert_true(pending > 0 && (size_t)pending < all);
+	assert_int_equal(taken(f, OUT), 0);
+	for (int i = 0; i < 2000 && got < all; i++) {
+		got += read_all(f);
+		drv_turn(&f->d);
+	}
+	assert_int_equal(got, all);
+	assert_int_equal(taken(f, OUT), 1);
+	if (!fast)
+		print_message("(SO_SNDBUFFORCE is refused: only with an ordinary socket)\n");
+}
+
 static void test_absent_reader(void **state)
 {
 	struct fixture *f = *state;
@@ -252,6 +280,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_output, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_input, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slow_reader_loses_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_absent_reader, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reader_gone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_socket, setup, teardown),

@@ -312,6 +312,47 @@ static void test_dirty_log(void **state)
 	unmake(&f);
 }
 
+/* struct asker - as many vCPUs whose jobs never end would: each job leaves another */
+struct asker {
+	struct vm *vm;
+	struct vm_job jobs[2];
+	int done;
+};
+
+static void ask_again(void *data)
+{
+	struct asker *a = data;
+	struct vm_job *next = &a->jobs[++a->done % 2];
+
+	if (a->done == 1000)
+		return;
+	*next = (struct vm_job){ .fn = ask_again, .data = a };
+	pthread_mutex_lock(&a->vm->lock);
+	a->vm->jobs = next;
+	pthread_mutex_unlock(&a->vm->lock);
+}
+
+static void test_jobs_without_end(void **state)
+{
+	struct fixture f = { .err = VIAL_ERR_INIT };
+	struct asker a = { .vm = &f.vm, .jobs[0] = { .fn = ask_again, .data = &a } };
+	struct pollfd p = { .events = POLLIN };
+
+	(void)state;
+	make(&f, "\xf4", 1);
+	p.fd = f.vm.io_event;
+	f.vm.jobs = &a.jobs[0];
+	for (int turn = 1; turn <= 3; turn++) {
+		vm_run_jobs(&f.vm);
+		assert_int_equal(a.done, turn * (int)f.vm.n_vcpus); /* and then the loop has its turn */
+		assert_int_equal(poll(&p, 1, 0), 1);		    /* and comes back */
+	}
+	f.vm.jobs = NULL;
+	vm_run_jobs(&f.vm);
+	assert_int_equal(poll(&p, 1, 0), 0);
+	unmake(&f);
+}
+
 static void test_bad_vcpu_count(void **state)
 {
 	struct fixture f = { .err = VIAL_ERR_INIT };
@@ -344,6 +385,7 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_thread_that_cannot_lock_itself_in),
 		cmocka_unit_test(test_dirty_log),
+		cmocka_unit_test(test_jobs_without_end),
 		cmocka_unit_test(test_bad_vcpu_count),
 	};
 

@@ -11,7 +11,7 @@
 static const uint16_t TYPES[] = {
 	MON_EXEC,   MON_STDIN, MON_STDIN_END, MON_CREDIT,	MON_SIGNAL,  MON_RESIZE,
 	MON_LAUNCH, MON_STOP,  MON_SNAPSHOT,  MON_PING,		MON_STARTED, MON_OUTPUT,
-	MON_EXITED, MON_ERROR, MON_DONE,      MON_STDIN_CLOSED, MON_CONSOLE,
+	MON_EXITED, MON_ERROR, MON_DONE,      MON_STDIN_CLOSED,
 };
 
 static struct mon_msg sample(uint16_t type)
@@ -22,7 +22,6 @@ static struct mon_msg sample(uint16_t type)
 	case MON_EXEC:
 	case MON_LAUNCH:
 	case MON_STDIN:
-	case MON_CONSOLE:
 		m.body = SLICE("some\0bytes");
 		break;
 	case MON_CREDIT:
@@ -83,7 +82,6 @@ static void assert_same(const struct mon_msg *a, const struct mon_msg *b)
 	case MON_EXEC:
 	case MON_LAUNCH:
 	case MON_STDIN:
-	case MON_CONSOLE:
 		assert_slice(a->body, b->body);
 		break;
 	default: /* numbers only, and zero where there is none */
@@ -132,7 +130,6 @@ static void every_truncation_is_safe(void **state)
 			least = 4;
 			break;
 		case MON_STDIN:
-		case MON_CONSOLE:
 			least = 5;
 			break;
 		case MON_OUTPUT:

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A process to be frozen: subject [WHAT], started with vial-freeze.so. It does what QEMU does that matters here: threads that
+ * hand a turn around, event descriptors, epoll, signalfd, heap and thread-local variables, floating point. A byte on descriptor 0 is
+ * answered on descriptor 1 with how many rounds there were; its end makes it check itself and exit.
+ * WHAT is something that cannot be frozen: "shared" memory, a "timer" descriptor, a "file" that nobody knows of.
+ */
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define WORKERS 3
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static long turn, sums[WORKERS + 1];
+static __thread long mine;
+static volatile sig_atomic_t signals;
+
+static void *work(void *arg)
+{
+	long me = (long)arg;
+	double x = 1;
+
+	mine = me * 7;
+	for (;;) {
+		pthread_mutex_lock(&lock);
+		while (turn != me)
+			pthread_cond_wait(&changed, &lock);
+		sums[me]++;
+		turn = 0;
+		pthread_cond_broadcast(&changed);
+		pthread_mutex_unlock(&lock);
+		x = sqrt(x * x + 1); /* after n rounds: sqrt(n + 1) */
+		if (mine != me * 7 || fabs(x - sqrt((double)sums[me] + 1)) > 1e-9)
+			abort();
+	}
+	return NULL;
+}
+
+static void round_trip(void)
+{
+	pthread_mutex_lock(&lock);
+	for (long i = 1; i <= WORKERS; i++) {
+		turn = i;
+		pthread_cond_broadcast(&changed);
+		while (turn != 0)
+			pthread_cond_wait(&changed, &lock);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	signals++;
+}
+
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+/* Exits with the number of what is not as it was. */
+static void check(int epfd, int event, int sigfd, const char *heap, long rounds)
+{
+	struct epoll_event ready;
+	struct signalfd_siginfo info;
+	pthread_t t;
+	void *got;
+	uint64_t n = 0;
+
+	if (epoll_wait(epfd, &ready, 1, 0) != 1 || ready.data.u64 != 0x1122334455667788)
+		_exit(1);
+	if (read(event, &n, sizeof(n)) != sizeof(n) || n != 3 || read(event, &n, sizeof(n)) >= 0)
+		_exit(2);
+	if (strcmp(heap, "on the heap") != 0)
+		_exit(3);
+	for (int i = 1; i <= WORKERS; i++)
+		if (sums[i] != rounds)
+			_exit(4);
+	if (raise(SIGUSR2) != 0 || signals != 1)
+		_exit(5);
+	if (raise(SIGUSR1) != 0 || read(sigfd, &info, sizeof(info)) != sizeof(info) ||
+	    info.ssi_signo != SIGUSR1)
+		_exit(6);
+	if (pthread_create(&t, NULL, nothing, &info) != 0 || pthread_join(t, &got) != 0 || got != &info)
+		_exit(7);
+	char *more = malloc(8 << 20);
+	if (!more)
+		_exit(8);
+	memset(more, 1, 8 << 20);
+	if (fcntl(event, F_GETFD) != FD_CLOEXEC)
+		_exit(9);
+	_exit(0);
+}
+
+static void spoil(const char *what)
+{
+	int r = 0;
+
+	if (strcmp(what, "shared") == 0)
+		r = mmap(NULL, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED;
+	else if (strcmp(what, "timer") == 0)
+		r = timerfd_create(CLOCK_MONOTONIC, 0) < 0;
+	else if (strcmp(what, "file") == 0)
+		r = open("/proc/self/exe", O_RDONLY) < 0;
+	if (r)
+		_exit(20);
+}
+
+int main(int argc, char **argv)
+{
+	int event = eventfd(3, EFD_NONBLOCK | EFD_CLOEXEC), epfd = epoll_create1(EPOLL_CLOEXEC), sigfd;
+	struct epoll_event want = { .events = EPOLLIN, .data.u64 = 0x1122334455667788 };
+	char *heap = malloc(200000);
+	sigset_t set;
+	pthread_t t;
+	long rounds = 0;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigfd = signalfd(-1, &set, SFD_NONBLOCK);
+	signal(SIGUSR2, on_signal);
+	strcpy(heap, "on the heap");
+	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event, &want) < 0)
+		return 21;
+	for (long i = 1; i <= WORKERS; i++)
+		if (pthread_create(&t, NULL, work, (void *)i) != 0)
+			return 22;
+	if (argc > 1)
+		spoil(argv[1]);
+	for (;;) {
+		struct pollfd in = { .fd = 0, .events = POLLIN };
+		char c, text[40];
+
+		round_trip();
+		rounds++;
+		if (poll(&in, 1, 1) <= 0)
+			continue;
+		if (read(0, &c, 1) != 1)
+			check(epfd, event, sigfd, heap, rounds);
+		int n = snprintf(text, sizeof(text), "%ld\n", rounds);
+		if (write(1, text, (size_t)n) != n)
+			return 23;
+	}
+}
