@@ -164,7 +164,7 @@ class Bench:
             d.call(f"fork 0 {n}")
             forked = time.monotonic_ns()
             dirty = delta_mib(d.p.pid)
-            idle = settled([pid for pid in below(d.p.pid) if name_of(pid) == "vial-vmm"])
+            idle = settled(d.p.pid, n + 1)
             asked = time.monotonic_ns()
             for i in range(1, n + 1):
                 if "state" not in d.run(i, "cat /tmp/s"):
@@ -241,13 +241,13 @@ def private_kib(pid):
     return guest, sum(private for _, private in runs) - guest
 
 
-def settled(pids):
-    """private_kib() of each, as soon as none of them has changed for a while; the parent, which started first, comes first."""
+def settled(pid, n):
+    """private_kib() of the N vial-vmm below PID, as soon as none has changed for a while; the one that started first comes first."""
     before, same = [], 0
     while same < 3:
         time.sleep(0.2)
-        now = [private_kib(pid) for pid in sorted(pids)]
-        same = same + 1 if now == before and all(guest for guest, _ in now) else 0
+        now = [private_kib(p) for p in sorted(below(pid)) if name_of(p) == "vial-vmm"]
+        same = same + 1 if now == before and len(now) == n and all(guest for guest, _ in now) else 0
         before = now
     return now
 

@@ -14,7 +14,7 @@
 #include "vmm/vm.h"
 
 /* Anonymous stretches of this and more get a slot without a log: with huge pages */
-#define MEMORY_SLOT_MIN (4ULL << 20)
+#define MEMORY_SLOT_MIN (2ULL << 20)
 
 /**
  * memory_slots() - how KVM shall see the memory that @map describes

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,6 +26,8 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; where it is unknown nothing is gained */
 #endif
+
+#define COPY_PIECE 1024
 
 /* struct list - decoded; @dense: as ranges of layer 0 */
 struct list {
@@ -50,7 +53,38 @@ static struct list *read_list(int fd, uint64_t pages)
 	return l->n > 0 ? take_ptr(l) : NULL;
 }
 
-/* map_around() - all but the dense stretches from the files, those by reading */
+/*
+ * copy_range() - In small pieces: for those memcpy() has loops of vector instructions, and the one instruction that moves bytes,
+ * which it and the kernel take for large ones, is slow where it is emulated.
+ */
+static int copy_range(struct gmem *mem, int fd, uint64_t at, uint64_t len)
+{
+	uint8_t *from = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, (off_t)at);
+
+	if (from == MAP_FAILED)
+		return -errno;
+	for (uint64_t i = 0; i < len; i += COPY_PIECE)
+		memcpy(mem->base + at + i, from + i, COPY_PIECE);
+	munmap(from, len);
+	return 0;
+}
+
+static int copy_dense(const struct memmap *map, struct gmem *mem, const int *fds,
+		      const struct memmap_extent *d)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < map->n; i++) {
+		const struct memmap_extent *e = &map->e[i];
+		uint64_t from = MAX(e->page, d->page), to = MIN(e->page + e->n, d->page + d->n);
+
+		if (e->layer && from < to)
+			r = copy_range(mem, fds[e->layer - 1], from * GMEM_PAGE, (to - from) * GMEM_PAGE);
+	}
+	return r;
+}
+
+/* map_around() - all but the dense stretches from the files, those by copying */
 static int map_around(struct memmap *map, struct gmem *mem, const int *fds, const struct list *l)
 {
 	_cleanup_(memmap_done) struct memmap around = { 0 };
@@ -58,7 +92,7 @@ static int map_around(struct memmap *map, struct gmem *mem, const int *fds, cons
 
 	r = r ?: memmap_apply(&around, mem, fds);
 	for (size_t i = 0; r == 0 && i < l->n_dense; i++)
-		r = memmap_read_part(map, mem, fds, l->dense[i].page, l->dense[i].n);
+		r = copy_dense(map, mem, fds, &l->dense[i]);
 	if (r < 0)
 		return r;
 	struct memmap was = *map;
