@@ -2,7 +2,8 @@
 /*
  * What bench/run measures from inside a client of the library: one box, its times in nanoseconds on stdout.
  *
- *	bench-probe rtt N	N times "true" to its end, one line each
+ *	bench-probe rtt N	N times "true" to its end, one after the other, one line each
+ *	bench-probe apart N	the same, with PAUSE_MS between them
  *	bench-probe pipe MIB	MIB MiB through "cat", there and back; one line: the time
  *	bench-probe hold	run "true", write the monitor's process id, keep the box until stdin ends
  */
@@ -17,6 +18,7 @@
 
 #define CHUNK	     (64 << 10)
 #define N_MAX	     1000000
+#define PAUSE_MS     50
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 static uint64_t now_ns(void)
@@ -47,16 +49,27 @@ static int run_true(struct vial_box *box, struct vial_err *err)
 	return out.code == 0 ? 0 : fail(err, "true did not end with 0");
 }
 
-static int rtt(struct vial_box *box, size_t n, struct vial_err *err)
+static int round_trips(struct vial_box *box, size_t n, unsigned int pause_ms, struct vial_err *err)
 {
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < n; i++) {
+		usleep(pause_ms * 1000);
 		uint64_t start = now_ns();
 		r = run_true(box, err);
 		printf("%" PRIu64 "\n", now_ns() - start);
 	}
 	return r;
+}
+
+static int rtt(struct vial_box *box, size_t n, struct vial_err *err)
+{
+	return round_trips(box, n, 0, err);
+}
+
+static int apart(struct vial_box *box, size_t n, struct vial_err *err)
+{
+	return round_trips(box, n, PAUSE_MS, err);
 }
 
 /* Bytes still to be written and read of one transfer. */
@@ -138,7 +151,7 @@ static const struct {
 	const char *name;
 	job_fn fn;
 	int argc;
-} jobs[] = { { "rtt", rtt, 3 }, { "pipe", pipe_through, 3 }, { "hold", hold, 2 } };
+} jobs[] = { { "rtt", rtt, 3 }, { "apart", apart, 3 }, { "pipe", pipe_through, 3 }, { "hold", hold, 2 } };
 
 static int in_a_box(job_fn fn, size_t n, struct vial_err *err)
 {
@@ -176,6 +189,6 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench-probe: %s\n", err.msg);
 		return 1;
 	}
-	fprintf(stderr, "usage: bench-probe rtt N | pipe MIB | hold\n");
+	fprintf(stderr, "usage: bench-probe rtt N | apart N | pipe MIB | hold\n");
 	return 2;
 }

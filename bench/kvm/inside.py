@@ -20,6 +20,7 @@ BUILD = pathlib.Path("/rig/build")
 VIAL, PROBE, DRIVER, FIRST_EXIT = (BUILD / p for p in ("src/vial", "bench/bench-probe", "tests/integ/lib-driver", "bench/kvm/first-exit"))
 TRACE = pathlib.Path("/sys/kernel/tracing/instances/bench/events/kvm")
 TOP_HIST = pathlib.Path("/sys/kernel/tracing/events/kvm/kvm_exit/trigger")
+READ_MAX = 64 << 20  # larger files are nearly all holes
 LIMIT_S = 3600  # of virtual time, which jumps forward whenever everything waits for the host
 HOME = "/dev/shm/bench-home"  # no disk: a wait for it would be a jump of virtual time
 MEMORY = "512"
@@ -38,7 +39,7 @@ def read_ahead():
         libraries |= set(re.findall(r"(/\S+) \(", out)) | {shutil.which(str(program))}
     trees = [p for top in (BUILD, pathlib.Path("/usr/share/qemu"), pathlib.Path("/usr/share/seabios")) for p in top.rglob("*")]
     for path in [*map(pathlib.Path, libraries), *trees, pathlib.Path("/rig/microvm.cpio")]:
-        if path.is_file() and path.stat().st_blocks:
+        if path.is_file() and path.stat().st_size < READ_MAX:
             with open(path, "rb") as f:
                 while f.read(1 << 20):
                     pass
@@ -163,7 +164,7 @@ class Bench:
             d.call(f"fork 0 {n}")
             forked = time.monotonic_ns()
             dirty = delta_mib(d.p.pid)
-            idle = settled([pid for pid in below(d.p.pid) if name_of(pid) == "vial-vmm"])
+            idle = settled(d.p.pid, n + 1)
             asked = time.monotonic_ns()
             for i in range(1, n + 1):
                 if "state" not in d.run(i, "cat /tmp/s"):
@@ -240,13 +241,13 @@ def private_kib(pid):
     return guest, sum(private for _, private in runs) - guest
 
 
-def settled(pids):
-    """private_kib() of each, as soon as none of them has changed for a while; the parent, which started first, comes first."""
+def settled(pid, n):
+    """private_kib() of the N vial-vmm below PID, as soon as none has changed for a while; the one that started first comes first."""
     before, same = [], 0
     while same < 3:
         time.sleep(0.2)
-        now = [private_kib(pid) for pid in sorted(pids)]
-        same = same + 1 if now == before and all(guest for guest, _ in now) else 0
+        now = [private_kib(p) for p in sorted(below(pid)) if name_of(p) == "vial-vmm"]
+        same = same + 1 if now == before and len(now) == n and all(guest for guest, _ in now) else 0
         before = now
     return now
 

@@ -482,9 +482,12 @@ int box_prepare(struct vial *v, const struct vial_spec *spec, bool force, struct
 	m.t.root = &root.t;
 	r = template_open(&env, &m.t, force, &t, err);
 	fd_close(&root.t.base_fd);
-	if (r == 0)
-		template_done(&t);
-	return r;
+	if (r < 0)
+		return r;
+	int warm = m.t.host->engine == LAUNCH_KVM ? warm_open(b, &m, &t) : -1;
+	fd_close(&warm);
+	template_done(&t);
+	return 0;
 }
 
 /* ---- end ---- */

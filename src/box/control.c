@@ -63,6 +63,7 @@ static void finish(struct monitor *m)
 	reply(m, &(struct mon_msg){ .type = MON_DONE }, true);
 	close_fds(m);
 	m->control_op.type = 0;
+	m->control_op.returning = false;
 	loop_timer_set(m->control_timer, 0);
 	start_next(m);
 }
@@ -90,6 +91,14 @@ static void tell_engine(struct monitor *m, int r, const struct vial_err *err)
 }
 
 /* Once: the guest may come to rest just when the engine was told without waiting for it any longer. */
+/* The last of a resume and of a snapshot. The agent does in order what it is asked: whatever comes now may be asked behind it. */
+static void bring_back(struct monitor *m)
+{
+	ask(m, AGENT_HOST_REFRESH);
+	ask(m, AGENT_HOST_THAW);
+	m->control_op.returning = true;
+}
+
 static void engine_pause(struct monitor *m)
 {
 	struct vial_err err = VIAL_ERR_INIT;
@@ -233,7 +242,7 @@ void control_client_gone(struct monitor *m, const struct client *c)
 
 bool control_can_ask(const struct monitor *m)
 {
-	return m->control_op.type == 0 && (!m->held || m->paused);
+	return m->control_op.returning || (m->control_op.type == 0 && (!m->held || m->paused));
 }
 
 /* ---- what comes back ---- */
@@ -327,8 +336,7 @@ void control_resumed(void *data)
 
 	m->paused = false;
 	if (m->state == MON_READY) {
-		ask(m, AGENT_HOST_REFRESH);
-		ask(m, AGENT_HOST_THAW);
+		bring_back(m);
 	}
 	monitor_flush_agent(m);
 }
@@ -349,8 +357,7 @@ void control_snapshotted(void *data, const char *why, bool switched, uint64_t pa
 	if (m->paused) {
 		finish(m);
 	} else {
-		ask(m, AGENT_HOST_REFRESH);
-		ask(m, AGENT_HOST_THAW);
+		bring_back(m);
 	}
 	monitor_flush_agent(m);
 }

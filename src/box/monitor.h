@@ -67,6 +67,7 @@ struct client {
  * @type:	MON_PAUSE …, 0: none
  * @client:	who waits for the answer; NULL: gone, or it has it
  * @to:		of a snapshot; owned
+ * @returning:	all that is left of it is the agent's: REFRESH and THAW are asked
  * @engine_told: to pause, or to save; its answer is awaited
  * @cpus, @memory: of an update: the new limits, then the former ones
  */
@@ -74,6 +75,7 @@ struct control_op {
 	uint16_t type;
 	struct client *client;
 	struct engine_snapshot to;
+	bool returning;
 	bool engine_told;
 	uint32_t cpus;
 	uint64_t memory;

@@ -13,6 +13,7 @@
  */
 #include "box/warm.h"
 
+#include <elf.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,8 @@
 
 #define CHUNK	       (WARM_HUGE * (size_t)WARM_PAGE)
 #define RECORD_MS      20000 /* the command's time; it needs a few */
-#define TEXT_PAGES_MIN 256   /* of a chunk that is worth a huge page, so many are not zeros */
+#define KERNEL_HEAD    1024
+#define TEXT_PAGES_MIN 256 /* of a chunk that is worth a huge page, so many are not zeros */
 
 /* ---- the list ---- */
 
@@ -123,16 +125,38 @@ int warm_compare(int mem, int delta, uint64_t bytes, uint64_t text, struct warm_
 
 /* ---- finding it out ---- */
 
-/* [x86/boot: 1.1] pref_address of a bzImage */
+/* Physical address of an ELF kernel's first segment of code. */
+static uint64_t elf_text(const uint8_t *head)
+{
+	Elf64_Ehdr eh;
+	Elf64_Phdr ph;
+
+	memcpy(&eh, head, sizeof(eh));
+	for (uint64_t i = 0; i < eh.e_phnum; i++) {
+		if (eh.e_phoff > KERNEL_HEAD || eh.e_phoff + (i + 1) * sizeof(ph) > KERNEL_HEAD)
+			return 0;
+		memcpy(&ph, head + eh.e_phoff + i * sizeof(ph), sizeof(ph));
+		if (ph.p_type == PT_LOAD && ph.p_flags & PF_X)
+			return ph.p_paddr;
+	}
+	return 0;
+}
+
+/* Where a kernel says that its code shall be. [x86/boot: 1.1] pref_address at 0x258 of a bzImage */
 static uint64_t text_of(int kernel)
 {
-	uint64_t at_le = 0;
-	char magic[4];
+	uint8_t head[KERNEL_HEAD];
+	uint64_t at = 0;
 
-	if (pread(kernel, magic, sizeof(magic), 0x202) != sizeof(magic) || memcmp(magic, "HdrS", 4) != 0 ||
-	    pread(kernel, &at_le, sizeof(at_le), 0x258) != sizeof(at_le))
+	if (pread(kernel, head, sizeof(head), 0) != sizeof(head))
 		return 0;
-	return le64toh(at_le) % CHUNK ? 0 : le64toh(at_le);
+	if (memcmp(head + 0x202, "HdrS", 4) == 0) {
+		memcpy(&at, head + 0x258, sizeof(at));
+		at = le64toh(at);
+	} else if (memcmp(head, ELFMAG, SELFMAG) == 0 && head[EI_CLASS] == ELFCLASS64) {
+		at = elf_text(head);
+	}
+	return at % CHUNK ? 0 : at;
 }
 
 /* A box like @b that has run a command. */

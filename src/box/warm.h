@@ -7,7 +7,7 @@
 #include "box/machine.h"
 #include "wire/warm.h"
 
-#define WARM_DENSE_CHUNKS 2 /* huge pages that no longer are shared with other boxes: 4 MiB a box */
+#define WARM_DENSE_CHUNKS 1 /* huge pages that no longer are shared with other boxes: 2 MiB a box */
 
 /**
  * warm_open() - the list of template @t; if there is none, a box is started, runs a command and is looked at

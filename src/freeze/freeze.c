@@ -477,10 +477,11 @@ static void make_thread(const struct thread *t)
 {
 	const unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
 				    CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-	uint64_t tid_at = t->fs + TID_OFFSET;
-	register const struct context *c __asm__("r12") = &t->context;
+	const struct context *place = &t->context;
+	uint64_t fs = t->fs, tid_at = fs + TID_OFFSET;
+	register const struct context *c __asm__("r12") = place;
 	register uint64_t r10 __asm__("r10") = tid_at;
-	register uint64_t r8 __asm__("r8") = t->fs;
+	register uint64_t r8 __asm__("r8") = fs;
 	long r;
 
 	__asm__ volatile("syscall\n"

@@ -8,7 +8,7 @@
  * Who is trusted: the image, which is made like a template and never comes from elsewhere. It runs inside the jail that QEMU
  * has, and needs no call that QEMU may not make.
  * Place: it has no library and is linked at FROZEN_LOW, where no frozen process has anything, so that all else can be unmapped, its
- * own first stack included. The kernel's vDSO, which each process gets somewhere else, is moved to where it was; that
+ * own first stack included, but for the pages that hold its arguments, where ps looks for them. The kernel's vDSO, which each process gets somewhere else, is moved to where it was; that
  * takes its code to be the same, byte by byte.
  */
 #include <asm/prctl.h>
@@ -21,6 +21,7 @@
 #include "freeze/sys.h"
 
 #define EXIT_FAILED 70
+#define PAGE	    4096UL
 #define VDSO_MAX    65536
 
 static char stack[32768] __attribute__((aligned(16), used));
@@ -38,16 +39,35 @@ static void __attribute__((noreturn)) fail(const char *what, uint64_t where, lon
 	__builtin_unreachable();
 }
 
-static uint64_t own_vdso(const uint64_t *sp)
+/* An entry of the auxiliary vector; @sp: the stack as the kernel made it: argc, argv, NULL, environment, NULL, vector. */
+static uint64_t auxiliary(const uint64_t *sp, uint64_t type)
 {
-	const uint64_t *p = sp + 1 + sp[0] + 1; /* argc, argv, NULL */
+	const uint64_t *p = sp + 1 + sp[0] + 1;
 
-	while (*p++) /* environment */
+	while (*p++)
 		;
 	for (; p[0] != AT_NULL; p += 2)
-		if (p[0] == AT_SYSINFO_EHDR)
+		if (p[0] == type)
 			return p[1];
 	return 0;
+}
+
+static void unmap(uint64_t from, uint64_t to)
+{
+	long r = from < to ? sys(SYS_munmap, from, to - from) : 0;
+
+	if (r < 0)
+		fail("make room", from, r);
+}
+
+/* The arguments end with the program's name, which the kernel puts at the stack's very end. */
+static void unmap_all(const uint64_t *sp)
+{
+	uint64_t args = sp[1] & ~(PAGE - 1), name = auxiliary(sp, AT_EXECFN);
+	uint64_t end = (name + text_length((const char *)name) + PAGE) & ~(PAGE - 1);
+
+	unmap(FROZEN_LOW_END, args);
+	unmap(end, FROZEN_TOP);
 }
 
 static void check_vdso(const struct frozen_head *h, uint64_t own)
@@ -87,23 +107,29 @@ static void map_all(const struct frozen_head *h)
 	}
 }
 
+static int is_frozen(const struct frozen_head *h)
+{
+	for (unsigned int i = 0; i < sizeof(h->magic); i++)
+		if (h->magic[i] != FROZEN_MAGIC[i])
+			return 0;
+	return h->n_maps <= FROZEN_MAPS_MAX && h->n_vdso > 0 && h->n_vdso <= FROZEN_VDSO_MAX &&
+	       h->vdso[h->n_vdso - 1].bytes <= VDSO_MAX;
+}
+
 static void __attribute__((noreturn, used)) thaw(const uint64_t *sp)
 {
 	const struct frozen_head *h = (const struct frozen_head *)FROZEN_LOW_TABLE;
-	uint64_t own = own_vdso(sp);
+	uint64_t own = auxiliary(sp, AT_SYSINFO_EHDR);
 	long r = sys(SYS_mmap, FROZEN_LOW_TABLE, FROZEN_HEAD_BYTES, PROT_READ, MAP_PRIVATE | MAP_FIXED,
 		     FROZEN_FD_IMAGE, 0);
 
 	if (r < 0)
 		fail("map the image", FROZEN_LOW_TABLE, r);
-	if (*(const uint64_t *)h->magic != *(const uint64_t *)FROZEN_MAGIC || h->n_maps > FROZEN_MAPS_MAX ||
-	    h->n_vdso == 0 || h->n_vdso > FROZEN_VDSO_MAX || h->vdso[h->n_vdso - 1].bytes > VDSO_MAX)
+	if (!is_frozen(h))
 		fail("not a frozen process", FROZEN_LOW_TABLE, -EBADMSG);
 	check_vdso(h, own);
 	move_vdso(h, own, FROZEN_LOW_VDSO + VDSO_MAX);
-	r = sys(SYS_munmap, FROZEN_LOW_END, FROZEN_TOP - FROZEN_LOW_END);
-	if (r < 0)
-		fail("make room", FROZEN_LOW_END, r);
+	unmap_all(sp);
 	map_all(h);
 	move_vdso(h, FROZEN_LOW_VDSO + VDSO_MAX, h->vdso[h->n_vdso - 1].start);
 	sys(SYS_arch_prctl, ARCH_SET_FS, h->wake_fs);

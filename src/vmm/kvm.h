@@ -3,7 +3,7 @@
  * /dev/kvm: every ioctl of the VMM goes through one function pointer, so that tests can play other hosts.
  *
  * #syscalls:vmm ioctl=kvm
- * #syscalls:vmm_io ioctl=kvm
+ * #syscalls:vmm_io ioctl=kvmio
  * #syscalls:vmm_vcpu ioctl=vcpu
  */
 #ifndef VMM_KVM_H
@@ -22,6 +22,7 @@ typedef int kvm_ioctl_fn(int fd, unsigned long req, void *arg);
 /**
  * struct kvm - the host's KVM
  * @fd:		/dev/kvm; the caller's
+ * @vm_fd:	a machine that was made already (ahead.h), for vm_new() to take; 0: none
  * @call:	the real ioctl, or a test's
  * @run_size:	bytes of a vCPU's struct kvm_run mapping
  * @split_irqchip: LAPICs in the kernel, IOAPIC ours; otherwise all in the kernel
@@ -32,6 +33,7 @@ typedef int kvm_ioctl_fn(int fd, unsigned long req, void *arg);
  */
 struct kvm {
 	int fd;
+	int vm_fd;
 	kvm_ioctl_fn *call;
 	size_t run_size;
 	bool split_irqchip;

@@ -77,12 +77,14 @@ static int make_vm(struct machine *m, struct vial_err *err)
 	struct vm_slot slots[VM_SLOTS_MAX];
 	bool log = restoring(m) && m->launch.mem_kind == VMM_MEM_PRIVATE;
 	size_t n_slots = memory_slots(&m->map, &m->mem, log, slots);
-	int r = kvm_open(&m->kvm, machine_fd(m, VMM_FD_KVM, 0), NULL, err);
+	int r = log ? gmem_dirty_start(&m->mem) : 0;
 
-	if (r == 0 && log && (r = gmem_dirty_start(&m->mem)) < 0)
-		r = err_sys(err, r, "guest memory");
-	if (r == 0)
-		r = vm_new(&m->vm, &m->kvm, &m->mem, slots, n_slots, m->launch.vcpus, err);
+	if (r < 0)
+		return err_sys(err, r, "guest memory");
+	m->kvm.vm_fd = ahead_take(&m->ahead);
+	if (m->kvm.vm_fd < 0)
+		return err_sys(err, m->kvm.vm_fd, "kvm: create a machine");
+	r = vm_new(&m->vm, &m->kvm, &m->mem, slots, n_slots, m->launch.vcpus, err);
 	if (r < 0)
 		return r;
 	r = kvm_call_n(&m->kvm, m->vm.vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
@@ -165,6 +167,10 @@ int machine_new(struct machine *m, struct vial_err *err)
 
 	if (r < 0)
 		return err_sys(err, r, "event loop");
+	r = kvm_open(&m->kvm, machine_fd(m, VMM_FD_KVM, 0), NULL, err);
+	if (r < 0)
+		return r;
+	ahead_start(&m->ahead, &m->kvm);
 	r = make_memory(m, err);
 	if (r == 0)
 		r = make_vm(m, err);
@@ -185,6 +191,7 @@ void machine_done(struct machine *m)
 {
 	loop_src_free(m->control_src);
 	loop_src_free(m->event_src);
+	ahead_done(&m->ahead);
 	vm_done(&m->vm);
 	for (uint32_t i = 0; i < WINDOWS_N; i++) {
 		struct virtio_dev *dev = m->windows[i].dev;

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "base/loop.h"
+#include "vmm/ahead.h"
 #include "vmm/mem.h"
 #include "vmm/ports.h"
 #include "vmm/snapshot/snapshot.h"
@@ -45,6 +46,7 @@ struct machine {
 	struct saved saved;
 	struct gmem mem;
 	struct memmap map;
+	struct ahead ahead;
 	struct vm vm;
 	struct cpuid cpuid;
 	struct msr_list msrs;

@@ -123,7 +123,8 @@ static int make(struct vm *vm, uint32_t n_vcpus, struct vial_err *err)
 {
 	uint64_t identity = KVM_IDENTITY_MAP_AT;
 
-	vm->fd = kvm_call_n(&vm->kvm, vm->kvm.fd, KVM_CREATE_VM, 0);
+	vm->fd = vm->kvm.vm_fd ? vm->kvm.vm_fd : kvm_call_n(&vm->kvm, vm->kvm.fd, KVM_CREATE_VM, 0);
+	vm->kvm.vm_fd = 0;
 	if (vm->fd < 0)
 		return err_sys(err, vm->fd, "kvm: create a machine");
 	int rc = kvm_call(&vm->kvm, vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);

@@ -169,23 +169,13 @@ static int read_range(struct gmem *mem, int fd, uint64_t at, uint64_t len)
 	return 0;
 }
 
-int memmap_read_part(const struct memmap *m, struct gmem *mem, const int *fds, uint64_t page, uint64_t n)
-{
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < m->n; i++) {
-		const struct memmap_extent *e = &m->e[i];
-		uint64_t from = MAX(e->page, page), to = MIN(e->page + e->n, page + n);
-
-		if (e->layer && from < to)
-			r = read_range(mem, fds[e->layer - 1], from * GMEM_PAGE, (to - from) * GMEM_PAGE);
-	}
-	return r;
-}
-
 int memmap_read(const struct memmap *m, struct gmem *mem, const int *fds)
 {
 	int r = check_files(m, mem, fds);
 
-	return r ?: memmap_read_part(m, mem, fds, 0, mem->size / GMEM_PAGE);
+	for (size_t i = 0; r == 0 && i < m->n; i++)
+		if (m->e[i].layer)
+			r = read_range(mem, fds[m->e[i].layer - 1], m->e[i].page * GMEM_PAGE,
+				       m->e[i].n * GMEM_PAGE);
+	return r;
 }

@@ -65,7 +65,5 @@ uint32_t memmap_layer(const struct memmap *m, uint64_t page);
 int memmap_apply(const struct memmap *m, struct gmem *mem, const int *fds);
 /* memmap_read() - the same by reading: the memory stays anonymous; 0 or -errno */
 int memmap_read(const struct memmap *m, struct gmem *mem, const int *fds);
-/* memmap_read_part() - the same for @n pages from @page on; the files are as long as they must be (memmap_apply()) */
-int memmap_read_part(const struct memmap *m, struct gmem *mem, const int *fds, uint64_t page, uint64_t n);
 
 #endif

@@ -54,7 +54,7 @@ int snapshot_memory(struct machine *m, struct vial_err *err)
 		if (r == 0)
 			r = memmap_add(&m->map, m->mem.size / GMEM_PAGE, 0);
 	} else {
-		r = warm_map(m, fds);
+		r = warm_map(&m->map, &m->mem, fds, machine_fd(m, VMM_FD_WARM, 0));
 	}
 	if (r == -ENODATA)
 		return err_set(err, VIAL_E_CORRUPT, "memory file of the snapshot: cut short");

@@ -16,16 +16,18 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "vmm/machine.h"
 #include "wire/warm.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; where it is unknown nothing is gained */
 #endif
+
+#define COPY_PIECE 1024
 
 /* struct list - decoded; @dense: as ranges of layer 0 */
 struct list {
@@ -39,7 +41,7 @@ static struct list *read_list(int fd, uint64_t pages)
 {
 	_cleanup_free_ struct list *l = calloc(1, sizeof(*l));
 	_cleanup_free_ uint8_t *file = malloc(WARM_MAX);
-	ssize_t n = l && file && fd >= 0 ? pread(fd, file, WARM_MAX, 0) : -1;
+	ssize_t n = l && file ? pread(fd, file, WARM_MAX, 0) : -1;
 
 	if (n < 0)
 		return NULL;
@@ -51,40 +53,71 @@ static struct list *read_list(int fd, uint64_t pages)
 	return l->n > 0 ? take_ptr(l) : NULL;
 }
 
-/* map_around() - all but the dense stretches from the files, those by reading */
-static int map_around(struct machine *m, const int *fds, const struct list *l)
+/*
+ * copy_range() - In small pieces: for those memcpy() has loops of vector instructions, and the one instruction that moves bytes,
+ * which it and the kernel take for large ones, is slow where it is emulated.
+ */
+static int copy_range(struct gmem *mem, int fd, uint64_t at, uint64_t len)
 {
-	_cleanup_(memmap_done) struct memmap map = { 0 };
-	int r = memmap_overlay(&m->map, l->dense, l->n_dense, &map);
+	uint8_t *from = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, (off_t)at);
 
-	r = r ?: memmap_apply(&map, &m->mem, fds);
-	for (size_t i = 0; r == 0 && i < l->n_dense; i++)
-		r = memmap_read_part(&m->map, &m->mem, fds, l->dense[i].page, l->dense[i].n);
-	if (r < 0)
-		return r;
-	struct memmap was = m->map;
-	m->map = map;
-	map = was;
+	if (from == MAP_FAILED)
+		return -errno;
+	for (uint64_t i = 0; i < len; i += COPY_PIECE)
+		memcpy(mem->base + at + i, from + i, COPY_PIECE);
+	munmap(from, len);
 	return 0;
 }
 
-static void copy_written(struct machine *m, const struct list *l)
+static int copy_dense(const struct memmap *map, struct gmem *mem, const int *fds,
+		      const struct memmap_extent *d)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < map->n; i++) {
+		const struct memmap_extent *e = &map->e[i];
+		uint64_t from = MAX(e->page, d->page), to = MIN(e->page + e->n, d->page + d->n);
+
+		if (e->layer && from < to)
+			r = copy_range(mem, fds[e->layer - 1], from * GMEM_PAGE, (to - from) * GMEM_PAGE);
+	}
+	return r;
+}
+
+/* map_around() - all but the dense stretches from the files, those by copying */
+static int map_around(struct memmap *map, struct gmem *mem, const int *fds, const struct list *l)
+{
+	_cleanup_(memmap_done) struct memmap around = { 0 };
+	int r = memmap_overlay(map, l->dense, l->n_dense, &around);
+
+	r = r ?: memmap_apply(&around, mem, fds);
+	for (size_t i = 0; r == 0 && i < l->n_dense; i++)
+		r = copy_dense(map, mem, fds, &l->dense[i]);
+	if (r < 0)
+		return r;
+	struct memmap was = *map;
+	*map = around;
+	around = was;
+	return 0;
+}
+
+static void copy_written(struct gmem *mem, const struct list *l)
 {
 	for (int i = 0; i < l->n; i++)
 		if (l->runs[i].kind == WARM_WRITTEN &&
-		    madvise(m->mem.base + l->runs[i].page * GMEM_PAGE, l->runs[i].n * GMEM_PAGE,
+		    madvise(mem->base + l->runs[i].page * GMEM_PAGE, l->runs[i].n * GMEM_PAGE,
 			    MADV_POPULATE_WRITE) < 0)
 			return;
 }
 
-int warm_map(struct machine *m, const int *fds)
+int warm_map(struct memmap *map, struct gmem *mem, const int *fds, int list)
 {
-	_cleanup_free_ struct list *l = read_list(machine_fd(m, VMM_FD_WARM, 0), m->mem.size / GMEM_PAGE);
+	_cleanup_free_ struct list *l = list < 0 ? NULL : read_list(list, mem->size / GMEM_PAGE);
 
 	if (!l)
-		return memmap_apply(&m->map, &m->mem, fds);
-	int r = map_around(m, fds, l);
+		return memmap_apply(map, mem, fds);
+	int r = map_around(map, mem, fds, l);
 	if (r == 0)
-		copy_written(m, l);
+		copy_written(mem, l);
 	return r;
 }

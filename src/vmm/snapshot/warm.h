@@ -5,14 +5,13 @@
 
 #include "vmm/snapshot/memmap.h"
 
-struct machine;
-
 /**
- * warm_map() - memmap_apply() of m->map to m->mem, with what VMM_FD_WARM says, if it is given
+ * warm_map() - memmap_apply(), with what a list says
+ * @map:	then says how @mem is kept: what was read into huge pages is anonymous
  * @fds:	of the map's layers
- * m->map is then how memory is kept: what was read into huge pages is anonymous. A hint that cannot be used is none.
+ * @list:	VMM_FD_WARM, or -1; hostile. One that cannot be used is none
  * Return: 0 or as memmap_apply().
  */
-int warm_map(struct machine *m, const int *fds);
+int warm_map(struct memmap *map, struct gmem *mem, const int *fds, int list);
 
 #endif

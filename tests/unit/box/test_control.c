@@ -442,6 +442,27 @@ static void test_stop_while_saving(void **state _unused_)
 	end(&b);
 }
 
+/* The engine has saved it, the agent is still about to bring the guest back: it is asked to power off behind that. */
+static void test_stop_just_after_saving(void **state _unused_)
+{
+	struct box b = ready();
+	struct rig_client c = ask_snapshot(b.r, MON_SNAPSHOT_FDS);
+
+	say_done(b.r);
+	b.r->ev->snapshotted(b.r->ev_data, NULL, true, 0);
+	rig_expect(b.r, &c, MON_SNAPSHOTTED);
+	rig_put(&b.line, &(struct mon_msg){ .type = MON_STOP, .u32 = 1000 });
+	rig_pump(b.r);
+	assert_int_equal(b.r->kills, 0);
+	assert_int_equal(count(b.r, AGENT_HOST_POWER_OFF), 1);
+	say_done(b.r);
+	say_done(b.r);
+	b.r->ev->exited(b.r->ev_data, NULL);
+	rig_expect(b.r, &b.line, MON_DONE);
+	rig_hang_up(&c);
+	end(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -458,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_client_goes_away),
 		cmocka_unit_test(test_stop_while_paused),
 		cmocka_unit_test(test_stop_while_saving),
+		cmocka_unit_test(test_stop_just_after_saving),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Making the virtual machine while its memory is made.
+ *
+ * KVM_CREATE_VM takes milliseconds in which nothing runs: it starts a kernel thread and moves it into our control group, which waits
+ * for all of the host's processors (an RCU grace period). Memory can be mapped and read in that time. It must be a thread, since
+ * the machine belongs to the address space that made it.
+ */
+#include "vmm/ahead.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+
+#define AHEAD_STACK KIB(64)
+
+static void *create(void *data)
+{
+	struct ahead *a = data;
+
+	a->fd = kvm_call_n(a->kvm, a->kvm->fd, KVM_CREATE_VM, 0);
+	return NULL;
+}
+
+void ahead_start(struct ahead *a, const struct kvm *kvm)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+
+	*a = (struct ahead){ .kvm = kvm, .fd = -1 };
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, AHEAD_STACK);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	a->running = pthread_create(&a->thread, &attr, create, a) == 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+}
+
+int ahead_take(struct ahead *a)
+{
+	if (a->running)
+		pthread_join(a->thread, NULL);
+	else
+		create(a);
+	a->running = false;
+	return a->fd;
+}
+
+void ahead_done(struct ahead *a)
+{
+	if (!a->running)
+		return;
+	int fd = ahead_take(a);
+	fd_close(&fd);
+}
