@@ -18,10 +18,11 @@
 
 #include "base/mem.h"
 
-#define CHUNK_PAGES (MEMMAP_CHUNK / GMEM_PAGE)
-#define GAP_FIRST   16	 /* clean pages written along to join two changed runs … */
-#define GAP_LAST    1024 /* … and up to this many if there are too many runs */
-#define RUNS_MAX    4096
+#define CHUNK_PAGES  (MEMMAP_CHUNK / GMEM_PAGE)
+#define WINDOW_PAGES (8 * CHUNK_PAGES) /* looked at in one go: most of a machine's memory was never used */
+#define GAP_FIRST    16		       /* clean pages written along to join two changed runs … */
+#define GAP_LAST     1024	       /* … and up to this many if there are too many runs */
+#define RUNS_MAX     4096
 
 size_t memory_slots(const struct memmap *map, const struct gmem *mem, bool log, struct vm_slot *ret)
 {
@@ -78,17 +79,16 @@ static bool swap_used(void)
 	return sysinfo(&si) < 0 || si.totalswap != si.freeswap;
 }
 
-/* untouched() - surely nothing but zeros in these anonymous pages (at most a chunk), without looking at them */
+/* untouched() - surely nothing but zeros in these anonymous pages (at most WINDOW_PAGES), without looking at them */
 static bool untouched(const struct gmem *mem, uint64_t page, uint64_t n)
 {
-	unsigned char there[CHUNK_PAGES];
+	uint64_t there[WINDOW_PAGES / 8] = { 0 }, any = 0; /* a byte each */
 
-	if (mincore(mem->base + page * GMEM_PAGE, n * GMEM_PAGE, there) < 0)
+	if (mincore(mem->base + page * GMEM_PAGE, n * GMEM_PAGE, (unsigned char *)there) < 0)
 		return false;
-	for (uint64_t i = 0; i < n; i++)
-		if (there[i] & 1)
-			return false;
-	return true;
+	for (uint64_t i = 0; i < (n + 7) / 8; i++)
+		any |= there[i];
+	return (any & 0x0101010101010101) == 0;
 }
 
 static int write_pages(const struct gmem *mem, int fd, uint64_t page, uint64_t n)
@@ -132,8 +132,8 @@ static int64_t write_nonzero(const struct gmem *mem, int fd, uint64_t page, uint
 /* anonymous() - is the whole stretch of layer 0? */
 static bool anonymous(const struct memmap *map, uint64_t page, uint64_t n)
 {
-	for (uint64_t end = page + n; page < end; page++)
-		if (memmap_layer(map, page))
+	for (size_t i = memmap_find(map, page); i < map->n && map->e[i].page < page + n; i++)
+		if (map->e[i].layer)
 			return false;
 	return true;
 }
@@ -260,7 +260,12 @@ static bool find_anon_runs(struct runs *r, const struct gmem *mem, const struct 
 
 	while (page < end) {
 		uint64_t n = MIN(end, (page / CHUNK_PAGES + 1) * CHUNK_PAGES) - page;
+		uint64_t window = MIN(end - page, (uint64_t)WINDOW_PAGES);
 
+		if (may_skip && window > n && untouched(mem, page, window)) {
+			page += window;
+			continue;
+		}
 		if (chunk_has_data(mem, page, n, may_skip) && !add_run(r, page, n, true))
 			return false;
 		page += n;
