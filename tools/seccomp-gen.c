@@ -122,6 +122,24 @@ static const struct rule rules[] = {
 	{ "vcpu", 1, LOW32, 0xae80 },
 	{ "vcpu", 1, LOW32, 0x4020aea5 },
 	{ "vcpu", 1, LOW32, 0x4008ae61 },
+	/* ioctl: what vial-vmm's I/O thread needs of them while the machine runs and is saved */
+	{ "kvmio", 1, LOW32, 0x4020aea5 }, /* KVM_SIGNAL_MSI */
+	{ "kvmio", 1, LOW32, 0x4008ae61 }, /* KVM_IRQ_LINE */
+	{ "kvmio", 1, LOW32, 0x0000aead }, /* KVM_KVMCLOCK_CTRL */
+	{ "kvmio", 1, LOW32, 0x8004ae98 }, /* KVM_GET_MP_STATE */
+	{ "kvmio", 1, LOW32, 0x8090ae81 }, /* KVM_GET_REGS */
+	{ "kvmio", 1, LOW32, 0x8138ae83 }, /* KVM_GET_SREGS */
+	{ "kvmio", 1, LOW32, 0x8188aea6 }, /* KVM_GET_XCRS */
+	{ "kvmio", 1, LOW32, 0x9000aea4 }, /* KVM_GET_XSAVE */
+	{ "kvmio", 1, LOW32, 0x9000aecf }, /* KVM_GET_XSAVE2 */
+	{ "kvmio", 1, LOW32, 0x8080aea1 }, /* KVM_GET_DEBUGREGS */
+	{ "kvmio", 1, LOW32, 0x8400ae8e }, /* KVM_GET_LAPIC */
+	{ "kvmio", 1, LOW32, 0x8040ae9f }, /* KVM_GET_VCPU_EVENTS */
+	{ "kvmio", 1, LOW32, 0xc008ae88 }, /* KVM_GET_MSRS */
+	{ "kvmio", 1, LOW32, 0x8030ae7c }, /* KVM_GET_CLOCK */
+	{ "kvmio", 1, LOW32, 0xc208ae62 }, /* KVM_GET_IRQCHIP */
+	{ "kvmio", 1, LOW32, 0x4010ae42 }, /* KVM_GET_DIRTY_LOG */
+	{ "kvmio", 1, LOW32, 0x4020ae46 }, /* KVM_SET_USER_MEMORY_REGION */
 	/* ioctl: a seccomp listener's */
 	{ "notif", 1, 0xff00, 0x2100 },
 	/* ioctl: BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKROGET, BLKDISCARD, BLKZEROOUT, FS_IOC_FIEMAP */

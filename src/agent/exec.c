@@ -38,13 +38,14 @@ static void ends_close(struct ends *e)
 	fd_close(&e->status);
 }
 
-int exec_pipe(int ours, int *ret_ours, int *ret_theirs)
+int exec_pipe(int ours, bool data, int *ret_ours, int *ret_theirs)
 {
 	int p[2];
 
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return -errno;
-	(void)fcntl(p[0], F_SETPIPE_SZ, PIPE_SIZE); /* smaller is slower, not wrong */
+	if (data)
+		(void)fcntl(p[0], F_SETPIPE_SZ, PIPE_SIZE); /* smaller is slower, not wrong */
 	(void)fcntl(p[ours], F_SETFL, O_NONBLOCK | (ours ? O_WRONLY : O_RDONLY));
 	*ret_ours = p[ours];
 	*ret_theirs = p[!ours];
@@ -56,11 +57,11 @@ static int open_pipes(struct cmd *c, const struct agent_exec *x, struct ends *e)
 	int r = 0;
 
 	if (x->want_stdin)
-		r = exec_pipe(1, &c->in.fd, &e->stdio[0]);
+		r = exec_pipe(1, true, &c->in.fd, &e->stdio[0]);
 	else if ((e->stdio[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		r = -errno;
 	for (int i = 0; r == 0 && i < 2; i++)
-		r = exec_pipe(0, &c->out[i].fd, &e->stdio[1 + i]);
+		r = exec_pipe(0, true, &c->out[i].fd, &e->stdio[1 + i]);
 	return r;
 }
 

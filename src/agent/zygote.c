@@ -34,13 +34,13 @@ static void close_ours(struct zygote *z)
 
 static int make_pipes(struct zygote *z, struct child_waiting *w)
 {
-	int r = exec_pipe(1, &z->in_fd, &w->stdio[0]);
+	int r = exec_pipe(1, true, &z->in_fd, &w->stdio[0]);
 
 	for (int i = 0; r == 0 && i < 2; i++)
-		r = exec_pipe(0, &z->out_fds[i], &w->stdio[1 + i]);
-	r = r ?: exec_pipe(0, &z->status_fd, &w->status_fd);
-	r = r ?: exec_pipe(0, &z->ready_fd, &w->ready_fd);
-	return r ?: exec_pipe(1, &z->request_fd, &w->request_fd);
+		r = exec_pipe(0, true, &z->out_fds[i], &w->stdio[1 + i]);
+	r = r ?: exec_pipe(0, false, &z->status_fd, &w->status_fd);
+	r = r ?: exec_pipe(0, false, &z->ready_fd, &w->ready_fd);
+	return r ?: exec_pipe(1, false, &z->request_fd, &w->request_fd);
 }
 
 static void close_theirs(struct child_waiting *w)

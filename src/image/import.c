@@ -139,6 +139,17 @@ static void layer_key(const uint8_t digest[SHA256_SIZE], const char *kind, char 
 	str_hex(d, sizeof(d), key);
 }
 
+/*
+ * Whether the helper has read the bytes whose digest is the key: a file that somebody changes between the two readings would
+ * put its later contents under the name of the earlier ones, which may be another image's layer.
+ */
+static int check_same(const struct job *j, const uint8_t digest[SHA256_SIZE], struct vial_err *err)
+{
+	if (memcmp(j->report.raw_digest, digest, SHA256_SIZE) == 0)
+		return 0;
+	return err_set(err, VIAL_E_CORRUPT, "it was changed while it was read: try again");
+}
+
 static int import_rootfs(const struct image_env *env, int fd, const char *name, struct source_root *ret,
 			 struct vial_err *err)
 {
@@ -151,6 +162,7 @@ static int import_rootfs(const struct image_env *env, int fd, const char *name, 
 	if (r < 0)
 		return err_sys(err, r, "read it");
 	r = job_run(env, &j, "tar", name, fd, whole, err);
+	r = r ?: check_same(&j, digest, err);
 	if (r < 0)
 		return r;
 	layer_key(digest, "vial tar\n", key);
@@ -233,12 +245,14 @@ static int layer_fd(const struct layer_from *from, const struct helper_layer *l,
 	return *ret_blob;
 }
 
-static int unpack_layer(const struct image_env *env, const struct helper_layer *l, int fd, const char *key,
-			struct source_root *ret, struct vial_err *err)
+static int unpack_layer(const struct image_env *env, const struct helper_layer *l, int fd,
+			const uint8_t digest[SHA256_SIZE], const char *key, struct source_root *ret,
+			struct vial_err *err)
 {
 	_cleanup_(job_done) struct job j = { .data.fd = -1, .tree.fd = -1 };
 	int r = job_run(env, &j, "layer", key, fd, (struct window){ l->offset, l->bytes }, err);
 
+	r = r ?: check_same(&j, digest, err);
 	if (r < 0)
 		return r;
 	if (memcmp(l->diff_id, j.report.plain_digest, SHA256_SIZE) != 0)
@@ -274,7 +288,7 @@ static int import_layer(const struct image_env *env, const struct layer_from *fr
 		ret->n_layers++;
 		return 0;
 	}
-	return unpack_layer(env, l, fd, key, ret, err);
+	return unpack_layer(env, l, fd, digest, key, ret, err);
 }
 
 static int import_layers(const struct image_env *env, const struct layer_from *from, struct report *report,

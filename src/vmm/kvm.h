@@ -3,7 +3,7 @@
  * /dev/kvm: every ioctl of the VMM goes through one function pointer, so that tests can play other hosts.
  *
  * #syscalls:vmm ioctl=kvm
- * #syscalls:vmm_io ioctl=kvm
+ * #syscalls:vmm_io ioctl=kvmio
  * #syscalls:vmm_vcpu ioctl=vcpu
  */
 #ifndef VMM_KVM_H

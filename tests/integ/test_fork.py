@@ -169,6 +169,7 @@ def test_fork_errors(vial):
         box = d.create(*SIZE)
         assert "not started" in d.fails("state", "fork", box, 1)
         d.call("start", box)
+        d.run(box, "true")
         assert "1 to 256" in d.fails("invalid", "fork", box, 0)
         d.call("stop", box)
         assert "stopped" in d.fails("state", "fork", box, 1)

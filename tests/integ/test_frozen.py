@@ -29,7 +29,7 @@ def is_frozen(v):
 
 
 def maps_image(v):
-    """Does a process of a running box have the frozen one's memory?"""
+    """The process of a running box that has the frozen one's memory, or None."""
     image = os.stat(template(v) / "frozen").st_ino
     for pid in harness.descendants():
         try:
@@ -37,8 +37,8 @@ def maps_image(v):
         except OSError:
             continue
         if any(line.split()[4] == str(image) for line in lines):
-            return True
-    return False
+            return pid
+    return None
 
 
 def test_boxes_are_woken(emulated):
@@ -47,7 +47,13 @@ def test_boxes_are_woken(emulated):
     before = (template(v) / "frozen").stat()
     p = v.popen("run", "--", "sh", "-c", "echo up; sleep 1000")
     harness.wait_output(p, b"up")
-    assert maps_image(v)
+    woken = maps_image(v)
+    assert woken
+    for task in pathlib.Path(f"/proc/{woken}/task").iterdir():  # in the jail, each of its threads
+        status = dict(line.split(":\t") for line in (task / "status").read_text().splitlines() if ":\t" in line)
+        assert (status["NoNewPrivs"], status["Seccomp"], status["CapEff"]) == ("1", "2", "0" * 16)
+    assert pathlib.Path(f"/proc/{woken}/cmdline").read_bytes().split(b"\0")[1:3] == [b"-name", b"vial"]
+    assert pathlib.Path(f"/proc/{woken}/comm").read_text() == "qemu-system-x86\n"
     p.kill()
     p.wait()
     after = (template(v) / "frozen").stat()

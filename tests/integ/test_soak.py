@@ -17,6 +17,7 @@ pytestmark = pytest.mark.soak
 
 STARTS = int(os.environ.get("VIAL_TEST_STARTS", "200"))
 BOXES = int(os.environ.get("VIAL_TEST_BOXES", "50"))
+FILL = 4 << 20
 WARM_UP = 5  # starts after which a process has all it keeps
 OURS_KIB = 1024
 HOST_KIB = 64 * 1024  # in all, not for each box
@@ -75,9 +76,9 @@ def test_boxes_at_once(vial):
         boxes = []
         for n in range(BOXES):
             boxes.append(d.start("memory=256M", "cpus=1"))
-            d.run(boxes[n], f"echo {n} > /root/n; head -c 4M /dev/urandom > /dev/shm/x")
+            d.run(boxes[n], f"echo {n} > /root/n; head -c {FILL} /dev/urandom > /dev/shm/x")
         for n, box in enumerate(boxes):
-            assert d.run(box, "cat /root/n; wc -c < /dev/shm/x").split() == [str(n), str(4 << 20)]
+            assert d.run(box, "cat /root/n; wc -c < /dev/shm/x").split() == [str(n), str(FILL)]
         for box in boxes:
             d.call("stop", box)
             d.call("free", box)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counting the results of the nested rig, by its own rules: nothing missing, no skip that is not listed, no pass without KVM."""
 import fnmatch
+import os
 import pathlib
 import threading
 import time
@@ -58,6 +59,8 @@ class Judge:
         for test_id in sorted(self.missing):
             self.failed.append(test_id)
             print(f"failed  {test_id}  missing: the rig did not report it")
-        print(f"kvm: {self.vmms} virtual machine monitors made {self.exits} VM exits; {time.monotonic() - self.started:.0f} s")
+        cpu = os.times().children_user + os.times().children_system
+        print(f"kvm: {self.vmms} virtual machine monitors made {self.exits} VM exits; {time.monotonic() - self.started:.0f} s, "
+              f"{cpu:.0f} s of CPU")
         print(f"{len(self.passed)} passed, {len(self.failed)} failed, {len(self.skipped)} skipped")
         return 1 if self.failed or not self.passed else 0

@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parents[1] / "guest"))
 import newc  # noqa: E402
 
 QEMU = "qemu-system-x86_64"
-MEMORY = "3G"
+MEMORY = "3584M"  # boxes of 3 GiB, too
 SCRATCH = "24G"
 BOOT_S = 900  # a busy machine, icount
 CMDLINE = "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on nowatchdog audit=0 cgroup_no_v1=all"

@@ -7,8 +7,8 @@
  * Trust: none in the guest. Header, ranges and lengths are copied out of guest memory once and checked here for shape, by
  * block_*() for range; data goes between guest memory and the host's file without being looked at.
  * Requests: one at a time, in the queue's order. Most are in the host's page cache and served on the I/O thread at once. A kind of
- * request (enum pace_kind) that took longer than SLOW_NS is given to the worker for the next PACE_TURNS times; the queue waits
- * meanwhile, the other devices do not. While the worker is busy, the request, its memory and the disk are its own.
+ * request (enum pace_kind) that took longer than SLOW_NS is given to the worker for the next PACE_TURNS times, an erase in any case; the
+ * queue waits meanwhile, the other devices do not. While the worker is busy, the request, its memory and the disk are its own.
  * A turn takes at most TURN_REQUESTS, then the other devices have theirs; a timer that is due at once brings the next.
  * Reset, quiesce: wait for the worker; after a reset, what it did is not reported any more. So between turns at most
  * one request is in flight, and after a quiesce none.
@@ -222,9 +222,12 @@ static void finish(struct blk *b)
 	vq_push(&b->dev.vq[0], c->head, (uint32_t)MIN(c->in_bytes, (uint64_t)UINT32_MAX));
 }
 
+/* An erase may be of gigabytes, which some file systems take as long for as for writing them. */
 static bool for_worker(const struct blk *b)
 {
-	return b->worker && (b->policy == BLK_WORKER_ALL || b->pace[pace_kind(&b->q)] > 0);
+	enum pace_kind kind = pace_kind(&b->q);
+
+	return b->worker && (b->policy == BLK_WORKER_ALL || kind == PACE_ERASE || b->pace[kind] > 0);
 }
 
 /* Serves one chain. 1 if there was one, 0 if not or the worker has it now, -errno: the driver broke the rules. */

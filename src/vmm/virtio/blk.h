@@ -15,7 +15,7 @@
 
 /* enum blk_worker - which requests a thread of the disk's own serves, while the I/O thread gets on */
 enum blk_worker {
-	BLK_WORKER_SLOW, /* those of a kind that took long lately */
+	BLK_WORKER_SLOW, /* erases, and those of a kind that took long lately */
 	BLK_WORKER_NONE, /* there is no such thread: tests */
 	BLK_WORKER_ALL,	 /* tests */
 };

@@ -331,11 +331,24 @@ static int slow_readv(struct block *b, const struct iovec *v, size_t n, size_t l
 	return 0;
 }
 
+static int slow_write_zeroes(struct block *b, uint64_t at _unused_, uint64_t len _unused_,
+			     bool unmap _unused_)
+{
+	struct slow_disk *d = container_of(b, struct slow_disk, b);
+	char c;
+
+	assert_int_equal(read(d->gate[0], &c, 1), 1);
+	d->reads++;
+	return 0;
+}
+
 static void slow_close(struct block *b _unused_)
 {
 }
 
-static const struct block_ops slow_ops = { .name = "slow", .readv = slow_readv, .close = slow_close };
+static const struct block_ops slow_ops = {
+	.name = "slow", .readv = slow_readv, .write_zeroes = slow_write_zeroes, .close = slow_close
+};
 
 static void slow_start(struct rig *r, struct slow_disk *d)
 {
@@ -373,6 +386,27 @@ static void test_worker(void **state _unused_)
 	assert_int_equal(*guest(DATA + 512), 'b');
 	assert_int_equal(*guest(STAT), VIRTIO_BLK_S_OK);
 	assert_in_range(r.irqs, 1, 2);
+	slow_stop(&r, &d);
+}
+
+/* An erase can take as long as the guest likes: it is never the I/O thread's, not even the first one. */
+static void test_worker_erases(void **state _unused_)
+{
+	const struct virtio_blk_discard_write_zeroes z = { 0, 8, 0 };
+	struct slow_disk d = { .b = { &slow_ops, MIB(1), 1, false } };
+	struct rig r;
+
+	assert_int_equal(pipe2(d.gate, O_CLOEXEC), 0);
+	rig_start_with(&r, &d.b, BLK_WORKER_SLOW);
+	memcpy(guest(DATA), &z, sizeof(z));
+	put(VIRTIO_BLK_T_WRITE_ZEROES, 0, DATA, sizeof(z));
+	kick(); /* returns, although the disk does not */
+	assert_int_equal(used_idx(), 0);
+	assert_int_equal(write(d.gate[1], "a", 1), 1);
+	while (used_idx() < 1)
+		assert_int_equal(loop_turn(r.loop, 1000), 0);
+	assert_int_equal(*guest(STAT), VIRTIO_BLK_S_OK);
+	assert_int_equal(d.reads, 1);
 	slow_stop(&r, &d);
 }
 
@@ -598,13 +632,14 @@ static void test_refused(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_requests),     cmocka_unit_test(test_erase),
-		cmocka_unit_test(test_framing),	     cmocka_unit_test(test_too_large),
-		cmocka_unit_test(test_turns),	     cmocka_unit_test(test_read_only),
-		cmocka_unit_test(test_config),	     cmocka_unit_test(test_snapshot),
-		cmocka_unit_test(test_fork),	     cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_worker),	     cmocka_unit_test(test_worker_quiesce),
-		cmocka_unit_test(test_worker_reset), cmocka_unit_test(test_worker_end),
+		cmocka_unit_test(test_requests),       cmocka_unit_test(test_erase),
+		cmocka_unit_test(test_framing),	       cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_turns),	       cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_config),	       cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_fork),	       cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_worker),	       cmocka_unit_test(test_worker_erases),
+		cmocka_unit_test(test_worker_quiesce), cmocka_unit_test(test_worker_reset),
+		cmocka_unit_test(test_worker_end),
 #ifdef UNSANITIZED
 		cmocka_unit_test(test_jailed),
 #endif
