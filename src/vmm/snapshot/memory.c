@@ -209,7 +209,7 @@ static bool add_run(struct runs *r, uint64_t page, uint64_t n, bool joinable)
 	if (r->n > 0) {
 		struct memmap_extent *l = &r->e[r->n - 1];
 
-		if (page - (l->page + l->n) <= (joinable ? r->gap : 0)) {
+		if (l->layer == r->layer && page - (l->page + l->n) <= (joinable ? r->gap : 0)) {
 			l->n = (uint32_t)(page + n - l->page);
 			return true;
 		}
@@ -252,6 +252,24 @@ static bool chunk_has_data(const struct gmem *mem, uint64_t page, uint64_t n, bo
 	return false;
 }
 
+/* as_filled() - are these anonymous pages still what a file had? Then they need not be written */
+static bool as_filled(const struct gmem *mem, uint64_t page, uint64_t n)
+{
+	uint64_t at = page * GMEM_PAGE, len = n * GMEM_PAGE;
+
+	return mem->origin && at >= mem->origin_off && at + len <= mem->origin_off + mem->origin_len &&
+	       memcmp(mem->base + at, mem->origin + (at - mem->origin_off), len) == 0;
+}
+
+/* add_filled() - a stretch that stands in a file already; false if there is no room */
+static bool add_filled(struct runs *r, const struct gmem *mem, uint64_t page, uint64_t n)
+{
+	if (r->n == RUNS_MAX)
+		return false;
+	r->e[r->n++] = (struct memmap_extent){ page, (uint32_t)n, mem->origin_layer };
+	return true;
+}
+
 /* find_anon_runs() - chunks of an anonymous extent that hold anything */
 static bool find_anon_runs(struct runs *r, const struct gmem *mem, const struct memmap_extent *e,
 			   bool may_skip)
@@ -266,8 +284,12 @@ static bool find_anon_runs(struct runs *r, const struct gmem *mem, const struct 
 			page += window;
 			continue;
 		}
-		if (chunk_has_data(mem, page, n, may_skip) && !add_run(r, page, n, true))
+		if (as_filled(mem, page, n)) {
+			if (!add_filled(r, mem, page, n))
+				return false;
+		} else if (chunk_has_data(mem, page, n, may_skip) && !add_run(r, page, n, true)) {
 			return false;
+		}
 		page += n;
 	}
 	return true;
@@ -299,6 +321,8 @@ static int write_runs(const struct gmem *mem, const struct memmap *map, int fd, 
 	if (ftruncate(fd, (off_t)mem->size) < 0)
 		return -errno;
 	for (size_t i = 0; i < runs->n; i++) {
+		if (runs->e[i].layer != runs->layer)
+			continue;
 		/* Zeros stay holes even where a file below has other bytes: the map says whose page it is. */
 		int64_t n = write_nonzero(mem, fd, runs->e[i].page, runs->e[i].n);
 
