@@ -18,6 +18,7 @@ HIST = "hist:keys=common_pid.execname:size=65536"
 INSTANCE = TRACING / "instances/rig"
 CLONE_THREAD = 0x10000
 TEXT_MAX = 6000  # of a failure
+LOG_MAX = 3000  # of what boxes logged before it
 VMM = os.environ.get("RIG_VMM", "vial-vmm")
 COMM = VMM[:15]  # what the kernel calls its threads
 
@@ -60,6 +61,16 @@ class Exits:
         return found
 
 
+def take_log():
+    """End of what the boxes of lib-driver logged since the last time."""
+    log = pathlib.Path(os.environ.get("DRIVER_LOG", "/nonexistent"))
+    if not log.exists():
+        return ""
+    text = log.read_bytes()[-LOG_MAX:].decode(errors="replace")
+    os.truncate(log, 0)
+    return text and "\nlog of the boxes:\n" + text
+
+
 class Reporter:
     def __init__(self):
         self.fd = os.open(os.environ["RIG_RESULTS"], os.O_RDWR)
@@ -100,9 +111,9 @@ class Reporter:
         yield
         bad = [r for r in self.reports if r.outcome != "passed"]
         worst = next((r for r in bad if r.outcome == "failed"), bad[0] if bad else None)
-        why = ""
+        why, log = "", take_log()
         if worst is not None:
-            why = str(worst.longrepr[2] if isinstance(worst.longrepr, tuple) else worst.longreprtext)[-TEXT_MAX:]
+            why = str(worst.longrepr[2] if isinstance(worst.longrepr, tuple) else worst.longreprtext)[-TEXT_MAX:] + log
         self.say(event="test", id=item.nodeid, outcome=worst.outcome if worst else "passed", why=why,
                  seconds=round(sum(r.duration for r in self.reports), 2), exits=self.exits.take())
 
