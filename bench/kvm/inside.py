@@ -161,7 +161,7 @@ class Bench:
         with Driver(self.env) as d:
             d.call("create")
             d.call("start 0")
-            d.run(0, f"head -c {mib}M /dev/zero | tr '\\0' x >/tmp/big; echo state >/tmp/s")
+            d.run(0, f"head -c {mib << 20} /dev/zero | tr '\\0' x >/tmp/big; echo state >/tmp/s")
             before = self.counters.now()
             start = time.monotonic_ns()
             d.call(f"fork 0 {n}")
