@@ -24,6 +24,7 @@ READ_MAX = 64 << 20  # larger files are nearly all holes
 LIMIT_S = 3600  # of virtual time, which jumps forward whenever everything waits for the host
 HOME = "/dev/shm/bench-home"  # no disk: a wait for it would be a jump of virtual time
 MEMORY = "512"
+FORK_MIB = 64
 GUEST_KIB = 120 << 10  # the smallest machine has 128 MiB
 MICROVM = ["qemu-system-x86_64", "-M", "microvm,acpi=off,x-option-roms=off,rtc=on,auto-kernel-cmdline=off", "-accel", "kvm", "-cpu", "host", "-smp", "1",
            "-m", MEMORY, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
@@ -154,11 +155,13 @@ class Bench:
             self.put(f"private memory of {name_of(pid)}", "MiB", [own / 1024], guest_mib=guest / 1024)
         p.communicate(b"\n")
 
-    def fork(self, n):
+    def fork(self, n, mib=0):
+        """Of a box that has done nothing else but write MIB of memory."""
+        name = f"fork of {n}" + (f", {mib} MiB written" if mib else "")
         with Driver(self.env) as d:
             d.call("create")
             d.call("start 0")
-            d.call("run 0 echo state >/tmp/s")
+            d.run(0, f"head -c {mib << 20} /dev/zero | tr '\\0' x >/tmp/big; echo state >/tmp/s")
             before = self.counters.now()
             start = time.monotonic_ns()
             d.call(f"fork 0 {n}")
@@ -172,11 +175,11 @@ class Bench:
             answered = time.monotonic_ns()
             exits, faults = (b - a for a, b in zip(before, self.counters.now()))
             pause = int(d.call("pause_us 0")) / 1000
-        self.put(f"fork of {n}: call", "ms", [(forked - start) / 1e6], exits=exits, faults=faults)
-        self.put(f"fork of {n}: then each child's first answer, one by one", "ms", [(answered - asked) / 1e6 / n], exits=exits, faults=faults)
-        self.put(f"fork of {n}: parent's pause", "ms", [pause], dirty_mib=dirty)
+        self.put(f"{name}: call", "ms", [(forked - start) / 1e6], exits=exits, faults=faults)
+        self.put(f"{name}: then each child's first answer, one by one", "ms", [(answered - asked) / 1e6 / n], exits=exits, faults=faults)
+        self.put(f"{name}: parent's pause", "ms", [pause], dirty_mib=dirty)
         if idle:
-            self.put(f"fork of {n}: private memory of an idle child", "MiB", [own / 1024 for _, own in idle[1:]],
+            self.put(f"{name}: private memory of an idle child", "MiB", [own / 1024 for _, own in idle[1:]],
                      guest_mib=max(guest for guest, _ in idle[1:]) / 1024)
 
 
@@ -264,7 +267,8 @@ def main():
     only = sys.argv[4:]
     read_ahead()
     b = Bench(engine, runs)
-    steps = [b.first_exit, b.microvm, b.starts, b.inside_box, b.memory, *(functools.partial(b.fork, n) for n in forks), b.cold]
+    steps = [b.first_exit, b.microvm, b.starts, b.inside_box, b.memory, *(functools.partial(b.fork, n) for n in forks),
+             functools.partial(b.fork, 1, FORK_MIB), b.cold]
     steps = [s for s in steps if not only or getattr(s, "func", s).__name__ in only]
     failed = False
     for step in steps:

@@ -8,7 +8,7 @@
  */
 #include "vmm/ahead.h"
 
-#include <errno.h>
+#include <sched.h>
 #include <signal.h>
 
 #include "base/fd.h"
@@ -37,6 +37,8 @@ void ahead_start(struct ahead *a, const struct kvm *kvm)
 	a->running = pthread_create(&a->thread, &attr, create, a) == 0;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
+	/* Where there is one processor it shall begin to wait before we work. */
+	(void)sched_yield();
 }
 
 int ahead_take(struct ahead *a)

@@ -81,6 +81,8 @@ void gmem_done(struct gmem *m)
 {
 	if (m->base)
 		munmap(m->base, m->size);
+	if (m->origin)
+		munmap((void *)(uintptr_t)m->origin, m->origin_len);
 	free(m->dirty);
 	*m = (struct gmem){ 0 };
 }

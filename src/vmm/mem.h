@@ -42,6 +42,8 @@ static inline struct gpa gpa_add(struct gpa a, uint64_t n)
  * struct gmem - the memory of one machine
  * @base:	host mapping of @size bytes; NULL: none
  * @shared:	MAP_SHARED: nothing may be discarded, since that would change the file
+ * @origin:	the file's bytes that a stretch of anonymous memory was filled with, if that was one: @origin_len of them, read
+ *		from layer @origin_layer (snapshot/memmap.h) for offset @origin_off; a mapping, owned
  * @dirty:	pages that devices wrote since the last gmem_dirty_clear(), a bit each; NULL while nobody asks
  * I/O thread, except for gmem_span(), gmem_read() and gmem_write(), which any thread may call. Only the I/O thread
  * may write while @dirty is kept: what vCPUs write is KVM's to track.
@@ -50,6 +52,9 @@ struct gmem {
 	uint8_t *base;
 	uint64_t size;
 	bool shared;
+	const uint8_t *origin;
+	uint64_t origin_off, origin_len;
+	uint32_t origin_layer;
 	uint64_t *dirty;
 };
 

@@ -115,7 +115,7 @@ int memmap_overlay(const struct memmap *under, const struct memmap_extent *over,
 	return r == 0 ? copy_range(ret, under, &i, at, end) : r;
 }
 
-uint32_t memmap_layer(const struct memmap *m, uint64_t page)
+size_t memmap_find(const struct memmap *m, uint64_t page)
 {
 	size_t low = 0, high = m->n;
 
@@ -127,7 +127,12 @@ uint32_t memmap_layer(const struct memmap *m, uint64_t page)
 		else
 			high = mid;
 	}
-	return m->n ? m->e[low].layer : 0;
+	return low;
+}
+
+uint32_t memmap_layer(const struct memmap *m, uint64_t page)
+{
+	return m->n ? m->e[memmap_find(m, page)].layer : 0;
 }
 
 static int check_files(const struct memmap *m, const struct gmem *mem, const int *fds)

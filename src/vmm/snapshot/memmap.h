@@ -53,6 +53,8 @@ int memmap_load(struct memmap *ret, const void *p, size_t bytes, uint64_t pages,
  */
 int memmap_overlay(const struct memmap *under, const struct memmap_extent *over, size_t n_over,
 		   struct memmap *ret);
+/* memmap_find() - index of the extent that @page is in; 0 if there is none */
+size_t memmap_find(const struct memmap *m, uint64_t page);
 /* memmap_layer() - of one page */
 uint32_t memmap_layer(const struct memmap *m, uint64_t page);
 

@@ -18,10 +18,11 @@
 
 #include "base/mem.h"
 
-#define CHUNK_PAGES (MEMMAP_CHUNK / GMEM_PAGE)
-#define GAP_FIRST   16	 /* clean pages written along to join two changed runs … */
-#define GAP_LAST    1024 /* … and up to this many if there are too many runs */
-#define RUNS_MAX    4096
+#define CHUNK_PAGES  (MEMMAP_CHUNK / GMEM_PAGE)
+#define WINDOW_PAGES (8 * CHUNK_PAGES) /* looked at in one go: most of a machine's memory was never used */
+#define GAP_FIRST    16		       /* clean pages written along to join two changed runs … */
+#define GAP_LAST     1024	       /* … and up to this many if there are too many runs */
+#define RUNS_MAX     4096
 
 size_t memory_slots(const struct memmap *map, const struct gmem *mem, bool log, struct vm_slot *ret)
 {
@@ -78,17 +79,16 @@ static bool swap_used(void)
 	return sysinfo(&si) < 0 || si.totalswap != si.freeswap;
 }
 
-/* untouched() - surely nothing but zeros in these anonymous pages (at most a chunk), without looking at them */
+/* untouched() - surely nothing but zeros in these anonymous pages (at most WINDOW_PAGES), without looking at them */
 static bool untouched(const struct gmem *mem, uint64_t page, uint64_t n)
 {
-	unsigned char there[CHUNK_PAGES];
+	uint64_t there[WINDOW_PAGES / 8] = { 0 }, any = 0; /* a byte each */
 
-	if (mincore(mem->base + page * GMEM_PAGE, n * GMEM_PAGE, there) < 0)
+	if (mincore(mem->base + page * GMEM_PAGE, n * GMEM_PAGE, (unsigned char *)there) < 0)
 		return false;
-	for (uint64_t i = 0; i < n; i++)
-		if (there[i] & 1)
-			return false;
-	return true;
+	for (uint64_t i = 0; i < (n + 7) / 8; i++)
+		any |= there[i];
+	return (any & 0x0101010101010101) == 0;
 }
 
 static int write_pages(const struct gmem *mem, int fd, uint64_t page, uint64_t n)
@@ -132,8 +132,8 @@ static int64_t write_nonzero(const struct gmem *mem, int fd, uint64_t page, uint
 /* anonymous() - is the whole stretch of layer 0? */
 static bool anonymous(const struct memmap *map, uint64_t page, uint64_t n)
 {
-	for (uint64_t end = page + n; page < end; page++)
-		if (memmap_layer(map, page))
+	for (size_t i = memmap_find(map, page); i < map->n && map->e[i].page < page + n; i++)
+		if (map->e[i].layer)
 			return false;
 	return true;
 }
@@ -209,7 +209,7 @@ static bool add_run(struct runs *r, uint64_t page, uint64_t n, bool joinable)
 	if (r->n > 0) {
 		struct memmap_extent *l = &r->e[r->n - 1];
 
-		if (page - (l->page + l->n) <= (joinable ? r->gap : 0)) {
+		if (l->layer == r->layer && page - (l->page + l->n) <= (joinable ? r->gap : 0)) {
 			l->n = (uint32_t)(page + n - l->page);
 			return true;
 		}
@@ -252,6 +252,24 @@ static bool chunk_has_data(const struct gmem *mem, uint64_t page, uint64_t n, bo
 	return false;
 }
 
+/* as_filled() - are these anonymous pages still what a file had? Then they need not be written */
+static bool as_filled(const struct gmem *mem, uint64_t page, uint64_t n)
+{
+	uint64_t at = page * GMEM_PAGE, len = n * GMEM_PAGE;
+
+	return mem->origin && at >= mem->origin_off && at + len <= mem->origin_off + mem->origin_len &&
+	       memcmp(mem->base + at, mem->origin + (at - mem->origin_off), len) == 0;
+}
+
+/* add_filled() - a stretch that stands in a file already; false if there is no room */
+static bool add_filled(struct runs *r, const struct gmem *mem, uint64_t page, uint64_t n)
+{
+	if (r->n == RUNS_MAX)
+		return false;
+	r->e[r->n++] = (struct memmap_extent){ page, (uint32_t)n, mem->origin_layer };
+	return true;
+}
+
 /* find_anon_runs() - chunks of an anonymous extent that hold anything */
 static bool find_anon_runs(struct runs *r, const struct gmem *mem, const struct memmap_extent *e,
 			   bool may_skip)
@@ -260,9 +278,18 @@ static bool find_anon_runs(struct runs *r, const struct gmem *mem, const struct 
 
 	while (page < end) {
 		uint64_t n = MIN(end, (page / CHUNK_PAGES + 1) * CHUNK_PAGES) - page;
+		uint64_t window = MIN(end - page, (uint64_t)WINDOW_PAGES);
 
-		if (chunk_has_data(mem, page, n, may_skip) && !add_run(r, page, n, true))
+		if (may_skip && window > n && untouched(mem, page, window)) {
+			page += window;
+			continue;
+		}
+		if (as_filled(mem, page, n)) {
+			if (!add_filled(r, mem, page, n))
+				return false;
+		} else if (chunk_has_data(mem, page, n, may_skip) && !add_run(r, page, n, true)) {
 			return false;
+		}
 		page += n;
 	}
 	return true;
@@ -294,6 +321,8 @@ static int write_runs(const struct gmem *mem, const struct memmap *map, int fd, 
 	if (ftruncate(fd, (off_t)mem->size) < 0)
 		return -errno;
 	for (size_t i = 0; i < runs->n; i++) {
+		if (runs->e[i].layer != runs->layer)
+			continue;
 		/* Zeros stay holes even where a file below has other bytes: the map says whose page it is. */
 		int64_t n = write_nonzero(mem, fd, runs->e[i].page, runs->e[i].n);
 

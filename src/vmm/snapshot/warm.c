@@ -57,7 +57,7 @@ static struct list *read_list(int fd, uint64_t pages)
  * copy_range() - In small pieces: for those memcpy() has loops of vector instructions, and the one instruction that moves bytes,
  * which it and the kernel take for large ones, is slow where it is emulated.
  */
-static int copy_range(struct gmem *mem, int fd, uint64_t at, uint64_t len)
+static int copy_range(struct gmem *mem, int fd, uint32_t layer, uint64_t at, uint64_t len)
 {
 	uint8_t *from = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, (off_t)at);
 
@@ -65,7 +65,14 @@ static int copy_range(struct gmem *mem, int fd, uint64_t at, uint64_t len)
 		return -errno;
 	for (uint64_t i = 0; i < len; i += COPY_PIECE)
 		memcpy(mem->base + at + i, from + i, COPY_PIECE);
-	munmap(from, len);
+	if (mem->origin) {
+		munmap(from, len);
+		return 0;
+	}
+	mem->origin = from;
+	mem->origin_off = at;
+	mem->origin_len = len;
+	mem->origin_layer = layer;
 	return 0;
 }
 
@@ -79,7 +86,8 @@ static int copy_dense(const struct memmap *map, struct gmem *mem, const int *fds
 		uint64_t from = MAX(e->page, d->page), to = MIN(e->page + e->n, d->page + d->n);
 
 		if (e->layer && from < to)
-			r = copy_range(mem, fds[e->layer - 1], from * GMEM_PAGE, (to - from) * GMEM_PAGE);
+			r = copy_range(mem, fds[e->layer - 1], e->layer, from * GMEM_PAGE,
+				       (to - from) * GMEM_PAGE);
 	}
 	return r;
 }

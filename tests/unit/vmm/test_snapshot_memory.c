@@ -182,6 +182,46 @@ static void test_changed(void **state)
 	gmem_done(&m);
 }
 
+/* A stretch that was read into anonymous memory: as long as nobody writes there, it is not written out again. */
+static void test_filled(void **state)
+{
+	_cleanup_(memmap_done) struct memmap map = { 0 }, around = { 0 };
+	const struct memmap_extent filled = { 512, 512, 0 };
+	_cleanup_fd_ int fd0 = file();
+	struct gmem m;
+
+	(void)state;
+	base(&map, fd0);
+	assert_int_equal(memmap_overlay(&map, &filled, 1, &around), 0);
+	for (int changed = 0; changed < 2; changed++) {
+		_cleanup_(memmap_done) struct memmap out = { 0 };
+		_cleanup_fd_ int fd1 = file();
+		int fds[] = { fd0, fd1 };
+		struct stat st;
+
+		assert_int_equal(gmem_new_anon(&m, SIZE), 0);
+		assert_int_equal(memmap_apply(&around, &m, fds), 0);
+		m.origin = mmap(NULL, MIB(2), PROT_READ, MAP_PRIVATE, fd0, MIB(2));
+		assert_true(m.origin != MAP_FAILED);
+		m.origin_off = m.origin_len = MIB(2);
+		m.origin_layer = 1;
+		memcpy(m.base + MIB(2), m.origin, MIB(2));
+		use(&m, &around, true);
+		guest_writes(&m, 3, 'x');
+		m.base[MIB(2) + 7] = changed ? 'c' : 'b';
+		assert_int_equal(memory_write_changed(&vm, &around, fd1, &out), 0);
+		assert_int_equal(memmap_layer(&out, 512), changed ? 2 : 1);
+		assert_int_equal(fstat(fd1, &st), 0);
+		assert_int_equal(st.st_blocks * 512 >= (blkcnt_t)MIB(2), changed);
+		expect_same(&m, &out, fds);
+		/* Once it goes on over the file, a log tells what changes there. */
+		assert_int_equal(memory_remap(&vm, &out, fd1), 0);
+		for (size_t i = 0; i < vm.n_slots; i++)
+			assert_true(vm.slots[i].log || vm.slots[i].off != MIB(2));
+		gmem_done(&m);
+	}
+}
+
 static void test_remap_and_go_on(void **state)
 {
 	_cleanup_(memmap_done) struct memmap map = { 0 }, one = { 0 }, two = { 0 };
@@ -303,10 +343,11 @@ static void test_slots(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all),	  cmocka_unit_test(test_punch),
-		cmocka_unit_test(test_changed),	  cmocka_unit_test(test_remap_and_go_on),
-		cmocka_unit_test(test_scattered), cmocka_unit_test(test_too_scattered),
-		cmocka_unit_test(test_slots),	  cmocka_unit_test(test_remap_fails),
+		cmocka_unit_test(test_all),	    cmocka_unit_test(test_punch),
+		cmocka_unit_test(test_changed),	    cmocka_unit_test(test_remap_and_go_on),
+		cmocka_unit_test(test_scattered),   cmocka_unit_test(test_too_scattered),
+		cmocka_unit_test(test_filled),	    cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_remap_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
