@@ -54,11 +54,12 @@ static bool is_zero(const uint8_t *p)
 
 static int add(struct compare *c, uint64_t page, uint32_t n, uint32_t kind)
 {
-	struct warm_run *last = c->n > 0 ? &c->runs[c->n - 1] : NULL;
-
-	if (last && last->kind == kind && last->page + last->n == page) {
-		last->n += n;
-		return 0;
+	if (c->n > 0) {
+		struct warm_run *last = &c->runs[c->n - 1];
+		if (last->kind == kind && last->page + last->n == page) {
+			last->n += n;
+			return 0;
+		}
 	}
 	if (c->n == WARM_RUNS_MAX)
 		return -E2BIG;

@@ -63,8 +63,11 @@ int frozen_open(const struct template_env *env, struct template *t)
 	_cleanup_fd_ int dir = openat(env->dir_fd, t->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_free_ char *found = NULL;
 	char want[META_MAX], key[2 * LINK_KEY_SIZE + 1];
-	int r = dir < 0 ? -errno : fd_read_file_at(dir, "frozen.meta", META_MAX, &found, NULL);
+	int r;
 
+	if (dir < 0)
+		return -errno;
+	r = fd_read_file_at(dir, "frozen.meta", META_MAX, &found, NULL);
 	if (r < 0)
 		return r;
 	r = meta_text(t, want);

@@ -408,6 +408,7 @@ class Terminal(Base):
         self.before = termios.tcgetattr(slave)
 
         def lead():
+            heed_signals()
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         p = self.start(*args, program=program or VIAL, stdin=slave, stdout=slave, stderr=slave, preexec_fn=lead, env=dict(env, TERM="vt100"))
