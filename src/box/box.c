@@ -184,13 +184,14 @@ static int give_away(int dir, uid_t uid)
 
 static int make_dir(struct vial_box *b, uid_t uid, struct vial_err *err)
 {
-	_cleanup_fd_ int dir = -1;
+	_cleanup_fd_ int making = home_making(b->home), dir = -1;
 	char tmp[40];
 	int r = 0;
 
 	snprintf(tmp, sizeof(tmp), ".%s", b->id);
-	if (mkdirat(b->home->boxes_fd, tmp, 0700) < 0)
-		return err_sys(err, -errno, "make the box's directory in '%s/boxes'", b->home->path);
+	if (making < 0 || mkdirat(b->home->boxes_fd, tmp, 0700) < 0)
+		return err_sys(err, making < 0 ? making : -errno, "make the box's directory in '%s/boxes'",
+			       b->home->path);
 	dir = openat(b->home->boxes_fd, tmp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	r = dir < 0 ? -errno : make_lock(b, dir);
 	r = r ?: make_socket(b, tmp);

@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -345,14 +345,26 @@ static bool is_dead(struct vial *v, const char *name)
 	return fcntl(fd, F_OFD_SETLK, &lock) == 0;
 }
 
-/* Being made (".<id>") for longer than that takes: its maker was killed. It has no lock for a moment, so time tells. */
-static bool is_stillborn(struct vial *v, const char *name)
+/* Being made: it has no lock of its own for a moment, so whoever makes one holds the directory's. */
+static bool is_half_made(const char *name)
 {
-	struct stat st;
+	return name[0] == '.' && strlen(name) == 33;
+}
 
-	return name[0] == '.' && strlen(name) == 33 &&
-	       fstatat(v->boxes_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       st.st_mtim.tv_sec + HOME_STILLBORN_S < time(NULL);
+int home_making(const struct vial *v)
+{
+	int fd = openat(v->boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	while (flock(fd, LOCK_SH) < 0) {
+		if (errno == EINTR)
+			continue;
+		int r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
 }
 
 void home_sweep(struct vial *v)
@@ -363,8 +375,10 @@ void home_sweep(struct vial *v)
 
 	if (!d)
 		return;
+	/* Nobody is making one: then nobody will finish those that are half made. */
+	bool alone = flock(fd, LOCK_EX | LOCK_NB) == 0;
 	while ((e = readdir(d))) {
-		if ((strlen(e->d_name) == 32 && is_dead(v, e->d_name)) || is_stillborn(v, e->d_name))
+		if ((strlen(e->d_name) == 32 && is_dead(v, e->d_name)) || (alone && is_half_made(e->d_name)))
 			(void)path_rm_rf_at(v->boxes_fd, e->d_name);
 	}
 	closedir(d);

@@ -16,8 +16,6 @@
 #define HOME_UID_BASE  2010000000U
 #define HOME_UID_COUNT 65536U
 
-#define HOME_STILLBORN_S 3600 /* a box directory that is being made for longer was left by a killed process */
-
 /**
  * struct vial - one state directory and its settings
  * @path:	absolute
@@ -69,5 +67,7 @@ int home_uid(struct vial *v, uid_t *ret_uid, int *ret_lock, struct vial_err *err
 
 /* home_sweep() - remove what boxes that died with their monitor left */
 void home_sweep(struct vial *v);
+/* home_making() - hold the fd that is returned (or -errno) while a box's directory has its first name (".<id>") */
+int home_making(const struct vial *v);
 
 #endif
