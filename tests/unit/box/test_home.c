@@ -101,7 +101,7 @@ static bool there(struct vial *v, const char *name)
 static void test_sweep(void **state)
 {
 	struct vial *v = *state;
-	int alive, dead;
+	int alive, dead, making;
 
 	lock_box(v, ID_ALIVE, &alive);
 	lock_box(v, ID_DEAD, &dead);
@@ -109,6 +109,8 @@ static void test_sweep(void **state)
 	assert_int_equal(mkdirat(v->boxes_fd, ID_BARE, 0700), 0);
 	assert_int_equal(mkdirat(v->boxes_fd, "." ID_BARE, 0700), 0); /* one being made */
 	assert_int_equal(mkdirat(v->boxes_fd, "other", 0700), 0);
+	making = home_making(v);
+	assert_true(making >= 0);
 	home_sweep(v);
 	assert_true(there(v, ID_ALIVE));
 	assert_false(there(v, ID_DEAD));
@@ -116,8 +118,10 @@ static void test_sweep(void **state)
 	assert_true(there(v, "." ID_BARE));
 	assert_true(there(v, "other"));
 	close(alive);
+	close(making);
 	home_sweep(v);
 	assert_false(there(v, ID_ALIVE));
+	assert_false(there(v, "." ID_BARE)); /* nobody is making one */
 }
 
 static void test_uids(void **state)
