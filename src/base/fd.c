@@ -246,6 +246,8 @@ int fd_copy_sparse(int from, int to)
 		return -errno;
 	while ((at = lseek(from, at, SEEK_DATA)) >= 0) {
 		end = lseek(from, at, SEEK_HOLE);
+		if (end < 0)
+			return -errno;
 		while (at < end) {
 			ssize_t n = copy_some(from, &at, to, (size_t)(end - at));
 			if (n <= 0)

@@ -342,8 +342,10 @@ static int add_restore(struct vial_box *b, struct machine *m, const char *monito
 	memcpy(b->launcher.launch.reset_key, t.reset_key, LINK_KEY_SIZE);
 	r = t.frozen_fd < 0 ? 0 : add_frozen(b, &t);
 	int warm = m->t.host->engine == LAUNCH_KVM ? warm_open(b, m, &t) : -1;
-	if (warm >= 0)
-		r = launcher_add_own(&b->launcher, LAUNCH_FD_WARM, warm);
+	if (warm >= 0) {
+		int added = launcher_add_own(&b->launcher, LAUNCH_FD_WARM, warm);
+		r = r ?: added;
+	}
 	r = r ?: add_mem(b, m, take_fd(t.mem_fd));
 	r = r ?: launcher_add_own(&b->launcher, LAUNCH_FD_STATE, take_fd(t.state_fd));
 	b->mids[b->n_mids++] = take_fd(t.upper_fd);

@@ -111,7 +111,6 @@ static void warm_up(struct monitor *m)
 	guest_fill_hello(&hello);
 	for (const char *const *arg = warm_ups[m->n_warmed++]; *arg; arg++)
 		r = r ?: strv_add(&msg.exec.argv, *arg);
-	r = r ?: strv_add(&msg.exec.env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	msg.exec.window = AGENT_WINDOW;
 	msg.exec.timeout_ms = 10000;
 	r = r ?: agent_host_msg_put(&out, &hello);

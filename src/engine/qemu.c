@@ -494,10 +494,11 @@ static int choose_way(struct engine *e, const struct qemu_cmd *cmd, struct vial_
 	const char *prefixes[ARRAY_SIZE(start_prefixes) + 1] = { e->launch->program };
 	int image = launch_fd(e->launch, LAUNCH_FD_FROZEN, 0), r;
 
-	memcpy(prefixes + 1, start_prefixes, sizeof(start_prefixes));
-	frozen_args(cmd, e->args);
+	if (image >= 0 && e->launch->mode == LAUNCH_FREEZE)
+		frozen_args(cmd, e->args); /* noted when it is frozen */
 	if (image < 0 || e->launch->mode == LAUNCH_FREEZE)
 		return 0;
+	memcpy(prefixes + 1, start_prefixes, sizeof(start_prefixes));
 	r = frozen_args_match(image, cmd) ? frozen_check(image, prefixes, &e->frozen) : -ESTALE;
 	if (r < 0)
 		return err_sys(err, r, "wake the template's QEMU ('vial init --force' makes it anew)");

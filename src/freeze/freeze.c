@@ -46,7 +46,6 @@
 #define PARK_WAIT_S 5
 #define TID_OFFSET  0x2d0
 #define THREADS_MAX 128
-#define EPOLL_MAX   128
 #define SIGNALS_MAX 64
 #define RSEQ_SIG    0x53053053
 #define EXIT_FAILED 71
@@ -74,11 +73,6 @@ struct fd_note {
 	uint64_t value;
 };
 
-struct epoll_note {
-	int epfd, fd;
-	struct epoll_event event;
-};
-
 /* struct thread - @tid is 0 where the place is free */
 struct thread {
 	int tid;
@@ -88,8 +82,7 @@ struct thread {
 };
 
 static struct fd_note notes[FROZEN_FDS_MAX];
-static struct epoll_note epolls[EPOLL_MAX];
-static unsigned int n_epolls;
+static int n_awaited;
 static struct thread threads[THREADS_MAX];
 static struct thread main_thread;
 static struct kernel_action actions[SIGNALS_MAX + 1];
@@ -175,33 +168,19 @@ EXPORT int epoll_create(int size __attribute__((unused)))
 	return epoll_create1(0);
 }
 
-static struct epoll_note *find_epoll(int epfd, int fd)
-{
-	for (unsigned int i = 0; i < n_epolls; i++)
-		if (epolls[i].epfd == epfd && epolls[i].fd == fd)
-			return &epolls[i];
-	return NULL;
-}
-
+/*
+ * What was registered could be closed, which takes it out again without a call that is seen here. QEMU registers only when it
+ * waits for more than 64 descriptors; so whoever has done it is not frozen.
+ */
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	long r = sys(SYS_epoll_ctl, epfd, op, fd, event);
-	struct epoll_note *e = find_epoll(epfd, fd);
 
-	if (r < 0)
-		return result(r);
-	if (op == EPOLL_CTL_DEL) {
-		if (e)
-			*e = epolls[--n_epolls];
-		return 0;
-	}
-	if (!e && n_epolls == EPOLL_MAX) {
-		too_much = true;
-		return 0;
-	}
-	e = e ? e : &epolls[n_epolls++];
-	*e = (struct epoll_note){ epfd, fd, *event };
-	return 0;
+	if (r >= 0 && op == EPOLL_CTL_ADD)
+		__atomic_fetch_add(&n_awaited, 1, __ATOMIC_SEQ_CST);
+	else if (r >= 0 && op == EPOLL_CTL_DEL)
+		__atomic_fetch_sub(&n_awaited, 1, __ATOMIC_SEQ_CST);
+	return result(r);
 }
 
 EXPORT int signalfd(int fd, const sigset_t *mask, int flags)
@@ -265,8 +244,10 @@ static void *run_noted(void *p)
 	else
 		too_much = true;
 	void *r = s.run(s.arg);
-	if (t)
+	if (t) {
+		t->fs = 0;
 		__atomic_store_n(&t->tid, 0, __ATOMIC_SEQ_CST);
+	}
 	return r;
 }
 
@@ -326,6 +307,8 @@ static void park(int sig)
 
 static void check_tid(const struct thread *t)
 {
+	if (t->fs == 0)
+		give_up("a thread is just beginning", (uint64_t)t->tid);
 	if (*(const int *)(t->fs + TID_OFFSET) != t->tid)
 		give_up("this C library keeps thread ids somewhere else", t->fs);
 }
@@ -463,8 +446,6 @@ static void make_descriptors(void)
 	for (int fd = 0; fd < FROZEN_FDS_MAX; fd++)
 		if (notes[fd].open)
 			make_descriptor(fd);
-	for (unsigned int i = 0; i < n_epolls; i++)
-		sys(SYS_epoll_ctl, epolls[i].epfd, EPOLL_CTL_ADD, epolls[i].fd, &epolls[i].event);
 	sys(SYS_close, FROZEN_FD_IMAGE);
 	for (uint32_t i = 0; i < n_refs; i++)
 		sys(SYS_close, FROZEN_FD_REF + i);
@@ -526,7 +507,9 @@ static void freeze(int sig)
 		return;
 	}
 	if (too_much)
-		give_up("more threads, or descriptors waited for, than can be noted", THREADS_MAX);
+		give_up("more threads than can be noted", THREADS_MAX);
+	if (__atomic_load_n(&n_awaited, __ATOMIC_SEQ_CST) != 0)
+		give_up("descriptors are registered with epoll", (uint64_t)n_awaited);
 	main_thread.tid = pid;
 	note_thread(&main_thread);
 	check_tid(&main_thread);

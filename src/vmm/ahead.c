@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 #define AHEAD_STACK KIB(64)
 
@@ -26,17 +27,8 @@ static void *create(void *data)
 
 void ahead_start(struct ahead *a, const struct kvm *kvm)
 {
-	sigset_t all, old;
-	pthread_attr_t attr;
-
 	*a = (struct ahead){ .kvm = kvm, .fd = -1 };
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, AHEAD_STACK);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	a->running = pthread_create(&a->thread, &attr, create, a) == 0;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
+	a->running = thread_start(&a->thread, AHEAD_STACK, create, a) == 0;
 	/* Where there is one processor it shall begin to wait before we work. */
 	(void)sched_yield();
 }

@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "jail/jail.h"
 
 #define WORKER_STACK KIB(512)
@@ -105,20 +106,10 @@ static void destroy(struct worker *w)
 	free(w);
 }
 
-/* Signals are the other threads' business. */
 static int start(struct worker *w)
 {
-	sigset_t all, old;
-	pthread_attr_t attr;
+	int r = thread_start(&w->thread, WORKER_STACK, work, w);
 
-	/* Smaller than a huge page: with those, clearing one and keeping it is what a thread of the usual size costs. */
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, WORKER_STACK);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int r = -pthread_create(&w->thread, &attr, work, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
 	if (r == 0 && leave(w, STARTING) == REFUSED) {
 		pthread_join(w->thread, NULL);
 		r = -EPERM;

@@ -3,7 +3,8 @@
  * A process to be frozen: subject [WHAT], started with vial-freeze.so. It does what QEMU does that matters here: threads that
  * hand a turn around, event descriptors, epoll, signalfd, heap and thread-local variables, floating point. A byte on descriptor 0 is
  * answered on descriptor 1 with how many rounds there were; its end makes it check itself and exit.
- * WHAT is something that cannot be frozen: "shared" memory, a "timer" descriptor, a "file" that nobody knows of.
+ * WHAT is something that cannot be frozen: "shared" memory, a "timer" descriptor, a "file" that nobody knows of, a descriptor
+ * registered with "epoll".
  */
 #include <fcntl.h>
 #include <math.h>
@@ -76,13 +77,14 @@ static void *nothing(void *arg)
 /* Exits with the number of what is not as it was. */
 static void check(int epfd, int event, int sigfd, const char *heap, long rounds)
 {
-	struct epoll_event ready;
+	struct epoll_event want = { .events = EPOLLIN, .data.u64 = 0x1122334455667788 }, ready;
 	struct signalfd_siginfo info;
 	pthread_t t;
 	void *got;
 	uint64_t n = 0;
 
-	if (epoll_wait(epfd, &ready, 1, 0) != 1 || ready.data.u64 != 0x1122334455667788)
+	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event, &want) < 0 || epoll_wait(epfd, &ready, 1, 0) != 1 ||
+	    ready.data.u64 != 0x1122334455667788)
 		_exit(1);
 	if (read(event, &n, sizeof(n)) != sizeof(n) || n != 3 || read(event, &n, sizeof(n)) >= 0)
 		_exit(2);
@@ -107,8 +109,9 @@ static void check(int epfd, int event, int sigfd, const char *heap, long rounds)
 	_exit(0);
 }
 
-static void spoil(const char *what)
+static void spoil(const char *what, int epfd, int event)
 {
+	struct epoll_event any = { .events = EPOLLIN };
 	int r = 0;
 
 	if (strcmp(what, "shared") == 0)
@@ -117,6 +120,8 @@ static void spoil(const char *what)
 		r = timerfd_create(CLOCK_MONOTONIC, 0) < 0;
 	else if (strcmp(what, "file") == 0)
 		r = open("/proc/self/exe", O_RDONLY) < 0;
+	else if (strcmp(what, "epoll") == 0)
+		r = epoll_ctl(epfd, EPOLL_CTL_ADD, event, &any) < 0;
 	if (r)
 		_exit(20);
 }
@@ -124,7 +129,7 @@ static void spoil(const char *what)
 int main(int argc, char **argv)
 {
 	int event = eventfd(3, EFD_NONBLOCK | EFD_CLOEXEC), epfd = epoll_create1(EPOLL_CLOEXEC), sigfd;
-	struct epoll_event want = { .events = EPOLLIN, .data.u64 = 0x1122334455667788 };
+	struct epoll_event once = { .events = EPOLLIN };
 	char *heap = malloc(200000);
 	sigset_t set;
 	pthread_t t;
@@ -136,13 +141,14 @@ int main(int argc, char **argv)
 	sigfd = signalfd(-1, &set, SFD_NONBLOCK);
 	signal(SIGUSR2, on_signal);
 	strcpy(heap, "on the heap");
-	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event, &want) < 0)
+	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event, &once) < 0 ||
+	    epoll_ctl(epfd, EPOLL_CTL_DEL, event, NULL) < 0)
 		return 21;
 	for (long i = 1; i <= WORKERS; i++)
 		if (pthread_create(&t, NULL, work, (void *)i) != 0)
 			return 22;
 	if (argc > 1)
-		spoil(argv[1]);
+		spoil(argv[1], epfd, event);
 	for (;;) {
 		struct pollfd in = { .fd = 0, .events = POLLIN };
 		char c, text[40];

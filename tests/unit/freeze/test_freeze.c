@@ -180,6 +180,7 @@ static void test_refusals(void **state _unused_)
 	refused("shared", "shared memory");
 	refused("timer", "descriptor of unknown kind");
 	refused("file", "a file that is not among those given");
+	refused("epoll", "registered with epoll");
 }
 
 static void test_damaged(void **state _unused_)
