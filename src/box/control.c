@@ -9,7 +9,7 @@
  *	pause     QUIESCE -> engine pauses
  *	resume    engine resumes -> REFRESH (clock, fresh entropy), THAW
  *	update    REFRESH with the new limits; of a paused box: with its resume
- *	snapshot  QUIESCE -> engine saves -> REFRESH, THAW; of a paused box: the engine saves
+ *	snapshot  (of changes: engine writes ahead ->) QUIESCE -> engine saves -> REFRESH, THAW; of a paused box: the engine saves
  *
  * From QUIESCE to THAW the box is held: commands that clients ask for wait here, so that none is half started in what is saved.
  * Who is trusted: the client is our user. The guest is not: one that does not answer a QUIESCE within
@@ -58,8 +58,26 @@ static void reply_error(struct monitor *m, int code, const char *text)
 	reply(m, &msg, true);
 }
 
+/* An engine that cannot even be told is as good as gone. */
+static void tell_engine(struct monitor *m, int r, const struct vial_err *err)
+{
+	if (r < 0)
+		monitor_fail(m, err->code, "%s", err->msg);
+}
+
+/* The engine shall not keep what it wrote for a snapshot that did not come. */
+static void drop_ahead(struct monitor *m)
+{
+	struct vial_err err = VIAL_ERR_INIT;
+
+	if (m->control_op.ahead)
+		tell_engine(m, m->ops->write_ahead(m->engine, -1, &err), &err);
+	m->control_op.ahead = false;
+}
+
 static void finish(struct monitor *m)
 {
+	drop_ahead(m);
 	reply(m, &(struct mon_msg){ .type = MON_DONE }, true);
 	close_fds(m);
 	m->control_op.type = 0;
@@ -81,13 +99,6 @@ static void ask(struct monitor *m, enum agent_host_type type)
 
 	if (r < 0)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
-}
-
-/* An engine that cannot even be told is as good as gone. */
-static void tell_engine(struct monitor *m, int r, const struct vial_err *err)
-{
-	if (r < 0)
-		monitor_fail(m, err->code, "%s", err->msg);
 }
 
 /* Once: the guest may come to rest just when the engine was told without waiting for it any longer. */
@@ -116,13 +127,34 @@ static void engine_snapshot(struct monitor *m)
 	/* How long the engine takes depends on the memory; it is not the guest's to delay. */
 	loop_timer_set(m->control_timer, 0);
 	m->control_op.engine_told = true;
+	m->control_op.ahead = false;
 	tell_engine(m, m->ops->snapshot(m->engine, &m->control_op.to, &err), &err);
 }
 
 static void quiesce(struct monitor *m)
 {
 	m->held = true;
+	loop_timer_set(m->control_timer, clock_mono_ns() + CONTROL_TIMEOUT_S * NS_PER_S);
 	ask(m, AGENT_HOST_QUIESCE);
+}
+
+/* Commands run on meanwhile, so that they stand still for what they change in this time only. */
+static void write_ahead(struct monitor *m)
+{
+	struct vial_err err = VIAL_ERR_INIT;
+
+	loop_timer_set(m->control_timer, 0);
+	m->control_op.ahead = m->control_op.engine_told = true;
+	tell_engine(m, m->ops->write_ahead(m->engine, m->control_op.to.mem_fd, &err), &err);
+}
+
+void control_written_ahead(void *data)
+{
+	struct monitor *m = data;
+
+	m->control_op.engine_told = false;
+	quiesce(m);
+	monitor_flush_agent(m);
 }
 
 /* ---- requests ---- */
@@ -180,6 +212,8 @@ static void do_snapshot(struct monitor *m)
 		engine_snapshot(m);
 	else if (m->held)
 		fail(m, VIAL_E_STATE, "the box's commands could not be frozen: resume it and try again");
+	else if (m->control_op.to.delta && m->ops->write_ahead)
+		write_ahead(m);
 	else
 		quiesce(m);
 }
