@@ -317,7 +317,7 @@ int vsock_serve(struct loop *l, int fd, const struct chan_events *events, void *
 
 	if (!vs)
 		return -ENOMEM;
-	*vs = (struct vsock){ .transport = { vsock_idle, vsock_flush, true },
+	*vs = (struct vsock){ .transport = { vsock_idle, vsock_flush },
 			      .loop = l,
 			      .fd = fd,
 			      .events = events,

@@ -9,7 +9,8 @@
  *	pause     QUIESCE -> engine pauses
  *	resume    engine resumes -> REFRESH (clock, fresh entropy), THAW
  *	update    REFRESH with the new limits; of a paused box: with its resume
- *	snapshot  (of changes: engine writes ahead ->) QUIESCE -> engine saves -> REFRESH, THAW; of a paused box: the engine saves
+ *	snapshot  SYNC -> (of changes: engine writes ahead ->) QUIESCE -> engine saves -> REFRESH, THAW; of a paused box: the
+ *		  engine saves
  *
  * From QUIESCE to THAW the box is held: commands that clients ask for wait here, so that none is half started in what is saved.
  * Who is trusted: the client is our user. The guest is not: one that does not answer a QUIESCE within
@@ -206,16 +207,25 @@ static void do_update(struct monitor *m)
 		ask(m, AGENT_HOST_REFRESH);
 }
 
+static void prepare_snapshot(struct monitor *m)
+{
+	m->control_op.sync = false;
+	if (m->control_op.to.delta && m->ops->write_ahead)
+		write_ahead(m);
+	else
+		quiesce(m);
+}
+
 static void do_snapshot(struct monitor *m)
 {
 	if (m->paused && m->quiesced)
 		engine_snapshot(m);
 	else if (m->held)
 		fail(m, VIAL_E_STATE, "the box's commands could not be frozen: resume it and try again");
-	else if (m->control_op.to.delta && m->ops->write_ahead)
-		write_ahead(m);
+	else if (m->control_op.sync)
+		ask(m, AGENT_HOST_SYNC);
 	else
-		quiesce(m);
+		prepare_snapshot(m);
 }
 
 /* Is there something that a delta would differ from, and an engine that writes them? */
@@ -234,6 +244,7 @@ static void start(struct monitor *m, struct client *c)
 					   can_delta(m) && (c->snapshot_flags & MON_SNAP_DELTA) };
 	for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++)
 		c->fds[i] = -1;
+	op->sync = c->snapshot_flags & MON_SNAP_SYNC;
 	op->cpus = c->update_cpus;
 	op->memory = c->update_memory;
 	c->control = 0;
@@ -298,6 +309,16 @@ static void on_quiesced(struct monitor *m)
 		ask(m, AGENT_HOST_THAW); /* the answer to a request that was given up */
 }
 
+/* What files held in memory is on the disk: what the engine writes now will hardly change any more. */
+static void on_synced(struct monitor *m)
+{
+	for (size_t i = 0; i < m->n_asked; i++)
+		if (m->asked[i] == AGENT_HOST_SYNC)
+			return; /* that was an earlier snapshot's, which was given up */
+	if (m->control_op.sync)
+		prepare_snapshot(m);
+}
+
 /* Whether the guest has still to come to rest, or to go on, for another time: a thaw before that decides nothing. */
 static bool is_stale_thaw(const struct monitor *m)
 {
@@ -330,6 +351,8 @@ void control_agent_done(struct monitor *m, enum agent_host_type what)
 		on_quiesced(m);
 	else if (what == AGENT_HOST_THAW)
 		on_thawed(m);
+	else if (what == AGENT_HOST_SYNC)
+		on_synced(m);
 	else if (what == AGENT_HOST_REFRESH && m->control_op.type == MON_UPDATE)
 		finish(m);
 }
@@ -339,6 +362,10 @@ bool control_agent_failed(struct monitor *m, enum agent_host_type what, struct s
 	char why[MON_TEXT_MAX];
 
 	snprintf(why, sizeof(why), "%.*s", (int)text.n, (const char *)text.p);
+	if (what == AGENT_HOST_SYNC) {
+		on_synced(m); /* it was a favour */
+		return true;
+	}
 	if (what == AGENT_HOST_QUIESCE) {
 		if (m->control_op.type == MON_SNAPSHOT)
 			reply_error(m, VIAL_E_ENGINE, why);

@@ -67,6 +67,7 @@ struct client {
  * @type:	MON_PAUSE …, 0: none
  * @client:	who waits for the answer; NULL: gone, or it has it
  * @to:		of a snapshot; owned
+ * @sync:	the agent has still to write what files hold in memory
  * @ahead:	the engine has written memory ahead of it, or is about to
  * @returning:	all that is left of it is the agent's: REFRESH and THAW are asked
  * @engine_told: to pause, or to save; its answer is awaited
@@ -76,6 +77,7 @@ struct control_op {
 	uint16_t type;
 	struct client *client;
 	struct engine_snapshot to;
+	bool sync;
 	bool ahead;
 	bool returning;
 	bool engine_told;
