@@ -6,7 +6,8 @@
 #ifndef ENGINE_LAYOUT_H
 #define ENGINE_LAYOUT_H
 
-#define LAYOUT_VERSION 1
+/* Of all that a guest sees of its machine, CPU flags included: a template or snapshot fits one of them. */
+#define LAYOUT_VERSION 2
 
 #define LAYOUT_ROOT_SERIAL  "vial-root"	 /* virtio-blk, read-only */
 #define LAYOUT_UPPER_SERIAL "vial-upper" /* virtio-blk, read-write, discard */
