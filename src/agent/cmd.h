@@ -20,6 +20,7 @@ struct cmds {
 	struct loop_src *signal_src;
 	struct loop_src *idle; /* armed when something is to be tidied */
 	struct zygote zygote;
+	struct spawner spawner;
 	bool keep_zygote;      /* one is wanted */
 	struct loop_src *tick; /* armed when a command may have ended, or children are left to reap */
 };

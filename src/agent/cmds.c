@@ -277,7 +277,7 @@ void cmds_tidy(struct cmds *cs)
 		if (c->over)
 			cmd_free(c);
 	}
-	if (cs->keep_zygote && cs->zygote.pid == 0 && zygote_make(cs->cgroups, &cs->zygote) < 0)
+	if (cs->keep_zygote && cs->zygote.pid == 0 && zygote_make(cs->cgroups, &cs->spawner, &cs->zygote) < 0)
 		cs->zygote = ZYGOTE_NONE; /* without it the next command starts more slowly */
 	cgroups_make_spare(cs->cgroups);
 }
@@ -321,6 +321,8 @@ static void on_exit_status(struct cmds *cs, pid_t pid, int status)
 		tidy_soon(cs);
 		return;
 	}
+	if (pid == cs->spawner.pid)
+		spawner_gone(&cs->spawner);
 	while (c && (c->pid != pid || c->exited))
 		c = c->next;
 	if (!c)
@@ -335,15 +337,22 @@ static void on_exit_status(struct cmds *cs, pid_t pid, int status)
 	arm_tick(cs);
 }
 
+/* As waitpid() has it. */
+static int wait_status(const siginfo_t *si)
+{
+	return si->si_code == CLD_EXITED ? W_EXITCODE(si->si_status, 0) : W_EXITCODE(0, si->si_status);
+}
+
+/* Who waits for a command is told before the kernel clears its process away, which takes longer than all of the telling. */
 static void reap(struct cmds *cs)
 {
-	int status;
-
 	for (int i = 0; i < REAP_BATCH; i++) {
-		pid_t pid = waitpid(-1, &status, WNOHANG);
-		if (pid <= 0)
+		siginfo_t si = { .si_pid = 0 };
+		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
 			return;
-		on_exit_status(cs, pid, status);
+		on_exit_status(cs, si.si_pid, wait_status(&si));
+		end_over(cs);
+		(void)waitpid(si.si_pid, NULL, WNOHANG);
 	}
 	arm_tick(cs); /* more may be waiting and no signal comes for them */
 }
@@ -372,7 +381,9 @@ int cmds_new(struct loop *l, struct cgroups *cgs, struct cmds **ret)
 
 	if (!cs)
 		return -ENOMEM;
-	*cs = (struct cmds){ .loop = l, .cgroups = cgs, .signal_fd = -1, .zygote = ZYGOTE_NONE };
+	*cs = (struct cmds){
+		.loop = l, .cgroups = cgs, .signal_fd = -1, .zygote = ZYGOTE_NONE, .spawner = SPAWNER_NONE
+	};
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGCHLD);
 	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)

@@ -93,11 +93,11 @@ static int open_ends(struct cmd *c, const struct agent_exec *x, struct ends *e)
 	return fd_set_nonblock(p[0], true);
 }
 
-pid_t exec_clone(int cgroup_fd)
+pid_t exec_clone(int cgroup_fd, bool sibling)
 {
 	struct clone_args args = {
-		.flags = CLONE_INTO_CGROUP,
-		.exit_signal = SIGCHLD,
+		.flags = CLONE_INTO_CGROUP | (sibling ? CLONE_PARENT : 0),
+		.exit_signal = sibling ? 0 : SIGCHLD, /* a sibling's is ours */
 		.cgroup = (uint64_t)cgroup_fd,
 	};
 	long pid = syscall(SYS_clone3, &args, sizeof(args));
@@ -136,7 +136,7 @@ static int spawn(struct cmd *c, struct agent_exec *x, struct ends *e)
 
 	if (!cwd || !user)
 		return -EINVAL; /* a NUL in them, or no memory for a line */
-	c->pid = exec_clone(c->cgroup.fd);
+	c->pid = exec_clone(c->cgroup.fd, false);
 	if (c->pid == 0)
 		child_run(&spec);
 	return c->pid < 0 ? c->pid : 0;

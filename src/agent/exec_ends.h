@@ -12,7 +12,11 @@
  * Return: 0 or -errno.
  */
 int exec_pipe(int ours, bool data, int *ret_ours, int *ret_theirs);
-/* exec_clone() - Return: pid, 0 in the child, -errno. The child is in the group from its first instruction on. */
-pid_t exec_clone(int cgroup_fd);
+/**
+ * exec_clone() - fork; the child is in the group from its first instruction on
+ * @sibling:	it is our parent's child, not ours
+ * Return: pid, 0 in the child, -errno.
+ */
+pid_t exec_clone(int cgroup_fd, bool sibling);
 
 #endif

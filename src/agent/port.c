@@ -78,6 +78,21 @@ static void unlink_chan(struct port_chan *c)
 	}
 }
 
+static void port_write(struct port *p)
+{
+	const uint8_t *buf;
+	size_t n;
+
+	while ((n = link_pending(p->link, &buf)) > 0) {
+		ssize_t w = write(p->fd, buf, n);
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w <= 0)
+			return; /* full, or the host is away: an edge will tell */
+		link_drained(p->link, (size_t)w);
+	}
+}
+
 static int chan_op_send(struct chan *c, const void *buf, size_t n)
 {
 	struct port_chan *pc = as_chan(c);
@@ -107,6 +122,7 @@ static void chan_op_shut(struct chan *c)
 	struct port_chan *pc = as_chan(c);
 
 	link_shut(pc->port->link, pc->conn);
+	port_write(pc->port); /* often all that somebody waits for */
 	write_soon(pc->port);
 }
 
@@ -195,21 +211,6 @@ static const struct link_ops port_link_ops = {
 	.aborted = on_aborted,
 	.reset = on_reset,
 };
-
-static void port_write(struct port *p)
-{
-	const uint8_t *buf;
-	size_t n;
-
-	while ((n = link_pending(p->link, &buf)) > 0) {
-		ssize_t w = write(p->fd, buf, n);
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return; /* full, or the host is away: an edge will tell */
-		link_drained(p->link, (size_t)w);
-	}
-}
 
 /* Return: whether more may be left to read. */
 static bool port_read(struct port *p)

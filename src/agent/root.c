@@ -29,12 +29,15 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "agent/sysfile.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
 
 #define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
+
+#define FAULT_AROUND_BYTES "262144" /* decimal, a power of two */
 
 #define MNT_LOWER "/mnt/lower"
 #define MNT_UPPER "/mnt/upper"
@@ -72,6 +75,20 @@ static void do_mounts(const struct mnt *m, size_t n)
 void root_boot_early(void)
 {
 	do_mounts(early, ARRAY_SIZE(early));
+}
+
+/*
+ * A page fault brings in the file's neighbouring pages that are in memory: 16 of them, unless it is told otherwise. A fault is
+ * dear in an emulated machine, and starting a small program takes some thirty.
+ */
+static void widen_faults(void)
+{
+	static const char at[] = "/sys/kernel/debug";
+
+	if (mount("debugfs", at, "debugfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+		return; /* a kernel without it */
+	(void)sysfile_write(AT_FDCWD, "/sys/kernel/debug/fault_around_bytes", FAULT_AROUND_BYTES);
+	(void)umount(at);
 }
 
 static void loopback_up(void)
@@ -116,6 +133,7 @@ void root_boot_late(void)
 	};
 	static const char *const dirs[] = { "/mnt", MNT_LOWER, MNT_UPPER, MNT_ROOT };
 
+	widen_faults();
 	do_mounts(late, ARRAY_SIZE(late));
 	for (size_t i = 0; i < ARRAY_SIZE(links); i++)
 		if (symlink(links[i][0], links[i][1]) < 0 && errno != EEXIST)

@@ -52,7 +52,7 @@ static void close_theirs(struct child_waiting *w)
 	fd_close(&w->request_fd);
 }
 
-int zygote_make(struct cgroups *cs, struct zygote *ret)
+int zygote_make(struct cgroups *cs, struct spawner *spawner, struct zygote *ret)
 {
 	struct zygote z = ZYGOTE_NONE;
 	struct child_waiting w = { { -1, -1, -1 }, -1, -1, -1 };
@@ -61,9 +61,7 @@ int zygote_make(struct cgroups *cs, struct zygote *ret)
 	if (r == 0)
 		r = cgroup_open(cs, &z.cgroup);
 	if (r == 0) {
-		z.pid = exec_clone(z.cgroup.fd);
-		if (z.pid == 0)
-			child_wait(&w);
+		z.pid = spawner_clone(spawner, z.cgroup.fd, &w);
 		r = z.pid < 0 ? z.pid : 0;
 	}
 	close_theirs(&w);

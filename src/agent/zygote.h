@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "agent/cgroup.h"
+#include "agent/spawner.h"
 #include "wire/agent_msg.h"
 
 #define ZYGOTE_REQUEST_MAX KIB(48) /* goes into its pipe (64 KiB) without waiting */
@@ -34,7 +35,8 @@ struct zygote {
 			  .in_fd = -1,      \
 			  .out_fds = { -1, -1 } })
 
-int zygote_make(struct cgroups *cs, struct zygote *ret); /* 0 or -errno */
+/* zygote_make() - 0 or -errno */
+int zygote_make(struct cgroups *cs, struct spawner *spawner, struct zygote *ret);
 /* zygote_drop() - kill it if it is there */
 void zygote_drop(struct cgroups *cs, struct zygote *z);
 /* zygote_gone() - it was reaped */

@@ -4,11 +4,10 @@
  *
  * Theory of operation
  *
- * Files: boxes/<id>/lock (held by the monitor as long as it lives: who gets it finds a dead box), boxes/<id>/s (socket
- * for commands). The directory is made as ".<id>" and renamed when its lock is held. The writable disk has no name: it is
- * gone with the last process that holds it, whatever happens.
- * Hand-over: until the monitor runs this process removes the directory; from then on the monitor does, and
- * box_free() looks once more after it in case the monitor was killed.
+ * Files: boxes/<id> (boxdir.h) is made by the monitor, which outlives a client that is killed, and removed by it; box_free() looks
+ * once more after it in case the monitor was killed. The writable disk has no name: it is gone with the last process that holds
+ * it, whatever happens.
+ * Start: box_start() returns when the monitor has said that commands can come (MON_DONE on the lifeline).
  */
 #include "box/box.h"
 
@@ -22,7 +21,6 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -143,66 +141,6 @@ static int root_of_image(struct vial *v, const struct image *i, struct root_of *
 	if (fstat(ret->t.base_fd, &st) < 0)
 		return err_sys(err, -errno, "stat upper.ext4");
 	ret->t.base_bytes = (uint64_t)st.st_size;
-	return 0;
-}
-
-static int make_socket(struct vial_box *b, const char *tmp)
-{
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-
-	if (fd < 0)
-		return -errno;
-	/* The state directory's own path may be longer than sun_path. */
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, tmp,
-		 BOX_SOCKET);
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 128) < 0)
-		return -errno;
-	return launcher_add_own(&b->launcher, LAUNCH_FD_LISTEN, take_fd(fd));
-}
-
-static int make_lock(struct vial_box *b, int dir)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	_cleanup_fd_ int fd = openat(dir, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-	if (fd < 0 || fcntl(fd, F_OFD_SETLK, &lock) < 0)
-		return -errno;
-	return launcher_add_own(&b->launcher, LAUNCH_FD_HOLD, take_fd(fd));
-}
-
-static int give_away(int dir, uid_t uid)
-{
-	if (uid == (uid_t)-1)
-		return 0;
-	if (fchownat(dir, "lock", uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    fchownat(dir, BOX_SOCKET, uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    fchown(dir, uid, (gid_t)uid) < 0)
-		return -errno;
-	return 0;
-}
-
-static int make_dir(struct vial_box *b, uid_t uid, struct vial_err *err)
-{
-	_cleanup_fd_ int making = home_making(b->home), dir = -1;
-	char tmp[40];
-	int r = 0;
-
-	snprintf(tmp, sizeof(tmp), ".%s", b->id);
-	if (making < 0 || mkdirat(b->home->boxes_fd, tmp, 0700) < 0)
-		return err_sys(err, making < 0 ? making : -errno, "make the box's directory in '%s/boxes'",
-			       b->home->path);
-	dir = openat(b->home->boxes_fd, tmp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	r = dir < 0 ? -errno : make_lock(b, dir);
-	r = r ?: make_socket(b, tmp);
-	r = r ?: give_away(dir, uid);
-	if (r == 0 && renameat(b->home->boxes_fd, tmp, b->home->boxes_fd, b->id) < 0)
-		r = -errno;
-	if (r < 0) {
-		(void)path_rm_rf_at(b->home->boxes_fd, tmp);
-		return err_sys(err, r, "make the box's directory in '%s/boxes'", b->home->path);
-	}
-	b->dir_made = true;
 	return 0;
 }
 
@@ -426,6 +364,41 @@ static int add_memory(struct vial_box *b, struct machine *m, const char *monitor
 	return b->spec->console ? add_cold(b, m, err) : add_restore(b, m, monitor, uid, err);
 }
 
+/* The monitor's next word on the lifeline: 1, or 0 when it has closed it. An error that it tells is set and returned. */
+static int next_word(struct vial_box *b, struct mon_msg *ret, struct vial_err *err)
+{
+	const uint8_t *p;
+	char chunk[1024];
+	size_t n;
+	int r;
+
+	while ((r = frame_in_next(&b->lifeline_in, &p, &n)) == 0) {
+		ssize_t got = recv(b->launcher.lifeline, chunk, sizeof(chunk), 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0 || frame_in_push(&b->lifeline_in, chunk, (size_t)got) < 0)
+			return 0;
+	}
+	if (r < 0 || mon_msg_decode(p, n, ret) < 0)
+		return 0;
+	if (ret->type != MON_ERROR)
+		return 1;
+	return err_set(err, ret->error.code < 0 ? ret->error.code : VIAL_E_ENGINE, "%.*s",
+		       (int)ret->error.text.n, (const char *)ret->error.text.p);
+}
+
+static int wait_made(struct vial_box *b, struct vial_err *err)
+{
+	struct mon_msg m;
+	int r = next_word(b, &m, err);
+
+	if (r < 0)
+		return r;
+	if (r == 0 || m.type != MON_DONE)
+		return err_set(err, VIAL_E_ENGINE, "the box's monitor ended before it began");
+	return 0;
+}
+
 int box_start(struct vial_box *b, struct vial_err *err)
 {
 	_cleanup_(machine_done) struct machine m = { .t.kernel_fd = -1 };
@@ -447,15 +420,17 @@ int box_start(struct vial_box *b, struct vial_err *err)
 	if (r < 0)
 		return r;
 	r = describe(b, &m);
-	r = r ?: launcher_add(&b->launcher, LAUNCH_FD_BOXES, b->home->boxes_fd);
+	/* Opened anew: its lock is this monitor's alone. */
+	r = r
+		    ?: launcher_add_own(&b->launcher, LAUNCH_FD_BOXES,
+					fd_reopen(b->home->boxes_fd, O_RDONLY | O_DIRECTORY));
 	if (r < 0)
 		return err_sys(err, r, "start the box");
-	r = make_dir(b, uid, err);
-	r = r ?: launcher_start(&b->launcher, monitor, uid, (gid_t)uid, err);
+	r = launcher_start(&b->launcher, monitor, uid, (gid_t)uid, err);
 	if (r < 0)
 		return r;
 	b->started = true;
-	return 0;
+	return wait_made(b, err);
 }
 
 int box_prepare(struct vial *v, const struct vial_spec *spec, bool force, struct vial_err *err)
@@ -495,28 +470,14 @@ int box_prepare(struct vial *v, const struct vial_spec *spec, bool force, struct
 
 /* ---- end ---- */
 
-/* Reads the lifeline until the monitor closes it; an error it reports is set. */
 static int wait_end(struct vial_box *b, struct vial_err *err)
 {
-	const uint8_t *p;
 	struct mon_msg m;
-	char chunk[1024];
-	size_t n;
-	int r = 0;
+	int r;
 
-	for (;;) {
-		ssize_t got = recv(b->launcher.lifeline, chunk, sizeof(chunk), 0);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0 || frame_in_push(&b->lifeline_in, chunk, (size_t)got) < 0)
-			return r;
-		while (frame_in_next(&b->lifeline_in, &p, &n) == 1) {
-			if (mon_msg_decode(p, n, &m) < 0 || m.type != MON_ERROR || r < 0)
-				continue;
-			r = err_set(err, m.error.code < 0 ? m.error.code : VIAL_E_ENGINE, "%.*s",
-				    (int)m.error.text.n, (const char *)m.error.text.p);
-		}
-	}
+	while ((r = next_word(b, &m, err)) > 0)
+		;
+	return r;
 }
 
 int box_stop(struct vial_box *b, uint32_t timeout_ms, struct vial_err *err)
@@ -540,7 +501,7 @@ void box_free(struct vial_box *b)
 	if (!b)
 		return;
 	launcher_done(&b->launcher);
-	if (b->dir_made)
+	if (b->started) /* in case the monitor was killed */
 		(void)path_rm_rf_at(b->home->boxes_fd, b->id);
 	fd_close(&b->console_fd);
 	fd_close(&b->upper_ro);

@@ -10,14 +10,11 @@
 #include "image/image.h"
 #include "wire/frame.h"
 
-#define BOX_SOCKET "s" /* in the box's directory */
-
 struct saved;
 
 /**
  * struct vial_box - a box of this process
  * @home:	borrowed; outlives the box
- * @dir_made:	boxes/<id> exists and is ours to remove until the monitor runs
  * @console_fd:	our end of the serial console, -1
  * @from:	the saved machine it is started from; NULL: a template. Owned
  * @mids:	of its writable disk, read-only: what it does not write (any more), the lowest first; owned
@@ -33,7 +30,6 @@ struct vial_box {
 	struct vial_spec *spec;
 	struct image image;
 	char id[33];
-	bool dir_made;
 	bool started;
 	int console_fd;
 	struct launcher launcher;

@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "box/boxdir.h"
 
 static int refuse_network_fs(const struct vial *v, struct vial_err *err)
 {
@@ -338,7 +339,7 @@ static bool is_dead(struct vial *v, const char *name)
 	char path[64];
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-	snprintf(path, sizeof(path), "%.40s/lock", name);
+	snprintf(path, sizeof(path), "%.40s/" BOXDIR_LOCK, name);
 	_cleanup_fd_ int fd = openat(v->boxes_fd, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT;
@@ -349,22 +350,6 @@ static bool is_dead(struct vial *v, const char *name)
 static bool is_half_made(const char *name)
 {
 	return name[0] == '.' && strlen(name) == 33;
-}
-
-int home_making(const struct vial *v)
-{
-	int fd = openat(v->boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	while (flock(fd, LOCK_SH) < 0) {
-		if (errno == EINTR)
-			continue;
-		int r = -errno;
-		close(fd);
-		return r;
-	}
-	return fd;
 }
 
 void home_sweep(struct vial *v)

@@ -67,7 +67,5 @@ int home_uid(struct vial *v, uid_t *ret_uid, int *ret_lock, struct vial_err *err
 
 /* home_sweep() - remove what boxes that died with their monitor left */
 void home_sweep(struct vial *v);
-/* home_making() - hold the fd that is returned (or -errno) while a box's directory has its first name (".<id>") */
-int home_making(const struct vial *v);
 
 #endif

@@ -10,7 +10,7 @@
  * hostile. This process holds no file but its descriptors and has no rights beyond them (jail_self).
  * Life: the box ends when the lifeline socket closes or the client's process ends (pidfd: a forked child of the
  * client may keep the socket open), when the machine ends, or on MON_STOP. Children die with this process
- * (PDEATHSIG); it removes the box's directory last.
+ * (PDEATHSIG). It makes the box's directory first and removes it last.
  * Threads: one.
  */
 #include "box/monitor.h"
@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/path.h"
+#include "box/boxdir.h"
 #include "jail/jail.h"
 
 #define LIFELINE_MAX	256 /* longest message of the client on it */
@@ -276,7 +277,7 @@ static void on_listen(struct loop_src *src _unused_, uint32_t events _unused_, v
 {
 	struct monitor *m = data;
 
-	if (clients_accept(m, launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0)))
+	if (clients_accept(m, m->listening))
 		return;
 	/* The connection stays in the queue, so the socket readable: looking again at once would be all that is done. */
 	loop_src_set_events(m->listen_src, 0);
@@ -292,15 +293,14 @@ static void on_accept_again(struct loop_src *src _unused_, void *data)
 
 static int watch(struct monitor *m)
 {
-	int listen_fd = launch_fd(&m->launch, LAUNCH_FD_LISTEN, 0);
 	int r = loop_add_fd(m->loop, launch_fd(&m->launch, LAUNCH_FD_LIFELINE, 0), EPOLLIN, on_lifeline, m,
 			    &m->lifeline_src);
 
 	r = r
 		    ?: loop_add_fd(m->loop, launch_fd(&m->launch, LAUNCH_FD_CLIENT, 0), EPOLLIN,
 				   on_client_gone, m, &m->client_src);
-	if (r == 0 && listen_fd >= 0)
-		r = loop_add_fd(m->loop, listen_fd, EPOLLIN, on_listen, m, &m->listen_src);
+	if (r == 0 && m->listening >= 0)
+		r = loop_add_fd(m->loop, m->listening, EPOLLIN, on_listen, m, &m->listen_src);
 	r = r ?: loop_add_timer(m->loop, on_accept_again, m, &m->accept_timer);
 	r = r ?: transport_attach(m->transport, m->loop, m->ops, m->engine);
 	if (r == 0 && m->ops->console_fd(m->engine) >= 0)
@@ -354,10 +354,30 @@ static const struct engine_events engine_callbacks = { .running = on_running,
 						       .exited = on_exited,
 						       .agent_listens = on_agent_listens };
 
-int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_err *err)
+/* From here on whoever wants to run a command can connect; it waits until the machine is there. */
+static int make_dir(struct monitor *m, struct vial_err *err)
 {
 	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
+	char path[PATH_MAX] = "";
+
+	if (boxes < 0)
+		return 0; /* a template is being made: nobody will ask for anything */
+	snprintf(m->boxes_path, sizeof(m->boxes_path), "/proc/self/fd/%d", boxes);
+	snprintf(m->own_path, sizeof(m->own_path), "%s/%s", m->boxes_path, m->launch.id);
+	int r = boxdir_make(boxes, m->launch.id, &m->lock, &m->listening);
+	if (r < 0) {
+		(void)!readlink(m->boxes_path, path, sizeof(path) - 1);
+		return err_sys(err, r, "make the box's directory in '%s'", path);
+	}
+	lifeline_put(m, &(struct mon_msg){ .type = MON_DONE });
+	return 0;
+}
+
+int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_err *err)
+{
 	int r = loop_new(&m->loop);
+
+	m->lock = m->listening = -1;
 
 	r = r ?: control_init(m);
 	m->console.limit = MON_CONSOLE_MAX + KIB(2);
@@ -365,9 +385,8 @@ int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_e
 	if (r < 0)
 		return err_sys(err, r, "start the monitor");
 	m->ops = ops;
-	snprintf(m->boxes_path, sizeof(m->boxes_path), "/proc/self/fd/%d", boxes);
-	snprintf(m->own_path, sizeof(m->own_path), "%s/%s", m->boxes_path, m->launch.id);
-	r = guest_init(m, err);
+	r = make_dir(m, err);
+	r = r ?: guest_init(m, err);
 	if (r < 0)
 		return r;
 	r = m->ops->start(m->loop, &m->launch, &engine_callbacks, m, &m->engine, err);
@@ -380,27 +399,18 @@ int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_e
 	return 0;
 }
 
-static void remove_box(struct monitor *m)
-{
-	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
-	int r;
-
-	if (boxes < 0)
-		return;
-	/* In two steps: Landlock lets us do anything in our own directory, and only that in the one above. */
-	r = path_empty_at(boxes, m->launch.id);
-	if (unlinkat(boxes, m->launch.id, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0)
-		r = -errno;
-	if (r < 0)
-		log_warn("remove the box's directory: %s", strerror(-r));
-}
-
 void monitor_done(struct monitor *m)
 {
+	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
+
 	if (m->engine)
 		m->ops->free(m->engine);
 	m->engine = NULL;
-	remove_box(m);
+	int r = boxes < 0 ? 0 : boxdir_remove(boxes, m->launch.id);
+	if (r < 0)
+		log_warn("remove the box's directory: %s", strerror(-r));
+	fd_close(&m->listening);
+	fd_close(&m->lock);
 	clients_free_all(m);
 	control_done(m);
 	transport_free(m->transport);

@@ -116,6 +116,7 @@ struct monitor {
 	struct client *clients;
 	size_t n_clients;
 	struct buf console;
+	int lock, listening;	     /* of the box's directory, or -1 */
 	char boxes_path[32];	     /* of LAUNCH_FD_BOXES, for Landlock */
 	char own_path[80];	     /* of this box's directory in it */
 	char why[VIAL_ERR_MSG_SIZE]; /* why the box cannot run; empty while it can */

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "box/boxdir.h"
 
 int request_connect(const struct vial_box *b)
 {
@@ -20,7 +21,7 @@ int request_connect(const struct vial_box *b)
 	if (fd < 0)
 		return -errno;
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s/%s", b->home->boxes_fd, b->id,
-		 BOX_SOCKET);
+		 BOXDIR_SOCKET);
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -errno;
 	return take_fd(fd);

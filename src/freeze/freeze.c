@@ -49,6 +49,9 @@
 #define SIGNALS_MAX 64
 #define RSEQ_SIG    0x53053053
 #define EXIT_FAILED 71
+/* Together more than an allocator has left of what it asked for at first, each less than what it would map by itself (128 KiB). */
+#define HEAP_PIECES	 3
+#define HEAP_PIECE_BYTES 65536
 
 /* struct kernel_action - struct sigaction as the system call has it */
 struct kernel_action {
@@ -536,10 +539,29 @@ static void open_as(const char *path, int fd)
 	sys(SYS_close, r);
 }
 
+/*
+ * The end of the heap that brk() moves is known to the kernel, which has another in the process that is woken, and to the allocator,
+ * which would give back what it never got. So brk() is made to fail, by a page in its way, before there is much in that heap; an
+ * allocator goes on with mmap() then, and takes a brk() that succeeds later, elsewhere, for what it is: memory elsewhere.
+ */
+static void end_heap(void)
+{
+	const size_t page = 4096;
+	uintptr_t end = ((uintptr_t)sbrk(0) + page - 1) & ~(page - 1);
+	void *volatile pieces[HEAP_PIECES]; /* volatile: for the allocator, not for us */
+
+	sys(SYS_mmap, end, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	for (int i = 0; i < HEAP_PIECES; i++)
+		pieces[i] = malloc(HEAP_PIECE_BYTES);
+	for (int i = 0; i < HEAP_PIECES; i++)
+		free(pieces[i]);
+}
+
 static void __attribute__((constructor)) begin(void)
 {
 	struct sigaction a = { .sa_flags = SA_RESTART };
 
+	end_heap();
 	open_as("/proc/self/maps", FREEZE_FD_MAPS);
 	open_as("/proc/self/pagemap", FREEZE_FD_PAGEMAP);
 	sigfillset(&a.sa_mask);

@@ -36,10 +36,10 @@ enum launch_mode {
 enum launch_engine { LAUNCH_QEMU = 0, LAUNCH_KVM = 1 };
 
 enum launch_role {
-	LAUNCH_FD_LIFELINE = 1,	   /* stream socket to the client; its end ends the box */
-	LAUNCH_FD_CLIENT = 2,	   /* pidfd of the client */
-	LAUNCH_FD_LISTEN = 3,	   /* listening unix socket for clients; not in BUILD */
-	LAUNCH_FD_BOXES = 4,	   /* directory that holds the box's own, named by id; not in BUILD */
+	LAUNCH_FD_LIFELINE = 1, /* stream socket to the client; its end ends the box */
+	LAUNCH_FD_CLIENT = 2,	/* pidfd of the client */
+	LAUNCH_FD_BOXES =
+		4, /* directory in which the monitor makes the box's own, named by id; RESTORE, COLD */
 	LAUNCH_FD_KERNEL = 5,	   /* COLD, BUILD; RESTORE: a stub that is never run */
 	LAUNCH_FD_INITRD = 6,	   /* COLD, BUILD */
 	LAUNCH_FD_MEM = 7,	   /* RESTORE: read-only; else read-write */

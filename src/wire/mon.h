@@ -50,7 +50,7 @@ enum mon_type {
 	MON_OUTPUT = 33,       /* body: le32 stream, 1..AGENT_DATA_MAX bytes */
 	MON_EXITED = 34,       /* body: le32 code, le32 signal, le32 flags MON_F_*; the last message */
 	MON_ERROR = 35,	       /* body: le32 VIAL_E_* (as int32), le32 errno, text; the last message */
-	MON_DONE = 36,	       /* a control request succeeded; no body */
+	MON_DONE = 36,	       /* a control request succeeded; launch: clients can connect; no body */
 	MON_STDIN_CLOSED = 37, /* nobody reads the command's stdin any more */
 	/* 38 is free */
 	MON_SNAPSHOTTED =

@@ -7,7 +7,6 @@ import hashlib
 import os
 import pathlib
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -83,20 +82,14 @@ def test_random_bytes_differ_between_siblings(vial):
 
 
 def nothing_left(v):
-    """Wait until nothing is left. A box's directory that was half made stays until the next command: run one. Was there such?"""
     bad = harness.settle(lambda: harness.leftovers(v))
-    half_made = bool(bad) and all(re.search(r"/boxes/\.[0-9a-f]{32}", word) for word in bad)
-    if half_made:
-        v("run", "--", "true", check=True)
-        bad = harness.settle(lambda: harness.leftovers(v))
     assert not bad, bad
-    return half_made
 
 
 def test_sigkill_at_random_moments(vial):
     """The client is killed anywhere between its first instruction and its command's end."""
     rng = random.Random(20261122)
-    reached = half_made = 0
+    reached = 0
     start = time.monotonic()
     vial("run", "--", "true", check=True)
     span = 1.5 * (time.monotonic() - start)
@@ -108,9 +101,8 @@ def test_sigkill_at_random_moments(vial):
         p.wait()
         p.stdout.close()
         reached += out == b"up\n"
-        half_made += nothing_left(vial)
+        nothing_left(vial)
     assert 0 < reached < KILLS, f"{reached} of {KILLS} commands had started: moments are not spread"
-    assert half_made <= KILLS // 10, f"{half_made} of {KILLS} left a directory half made"
 
 
 def test_sigterm_at_random_moments(vial):

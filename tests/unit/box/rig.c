@@ -3,7 +3,11 @@
 #include "rig.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/un.h>
+#include <unistd.h>
+
+#include "box/boxdir.h"
 
 /* ---- the machine ---- */
 
@@ -333,13 +337,13 @@ void rig_started(struct rig *r, uint32_t conn, uint32_t window)
 struct rig_client rig_connect(struct rig *r)
 {
 	struct rig_client c = { .in.max = FRAME_MAX };
-	struct sockaddr_un addr;
-	socklen_t n = sizeof(addr);
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%.32s/" BOXDIR_SOCKET, r->boxes_name,
+		 r->m.launch.id);
 	c.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(c.fd >= 0);
-	assert_int_equal(getsockname(r->listen, (struct sockaddr *)&addr, &n), 0);
-	assert_int_equal(connect(c.fd, (struct sockaddr *)&addr, n), 0);
+	assert_int_equal(connect(c.fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	return c;
 }
 
@@ -453,15 +457,16 @@ static void pair(int *ours, int *theirs)
 	*theirs = sv[1];
 }
 
-static int listen_somewhere(void)
+/* The lifeline's first message. Tests read on from what follows. */
+static void hear_made(struct rig *r)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	_cleanup_buf_ struct buf want = { 0 };
+	uint8_t got[64];
 
-	/* No name given: the kernel makes one up. */
-	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(sa_family_t)), 0);
-	assert_int_equal(listen(fd, 600), 0);
-	return fd;
+	assert_int_equal(mon_msg_put(&want, &(struct mon_msg){ .type = MON_DONE }), 0);
+	assert_in_range(want.len, 1, sizeof(got));
+	assert_int_equal(recv(r->lifeline, got, want.len, 0), (ssize_t)want.len);
+	assert_memory_equal(got, want.data, want.len);
 }
 
 static struct rig *new_rig(enum launch_mode mode, bool rooted)
@@ -483,12 +488,15 @@ static struct rig *new_rig(enum launch_mode mode, bool rooted)
 	assert_int_equal(pipe(p), 0);
 	r->client_pipe = p[1];
 	give(r, LAUNCH_FD_CLIENT, p[0]);
-	r->listen = listen_somewhere();
-	give(r, LAUNCH_FD_LISTEN, dup(r->listen));
+	strcpy(r->boxes_name, "/tmp/vial-test-XXXXXX");
+	assert_non_null(mkdtemp(r->boxes_name));
+	r->boxes = open(r->boxes_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	give(r, LAUNCH_FD_BOXES, dup(r->boxes));
 	pair(&r->agent, &r->agent_theirs);
 	pair(&r->console, &r->console_theirs);
 	starting = r;
 	assert_int_equal(monitor_start(&r->m, &fake_engine, &r->err), 0);
+	hear_made(r);
 	return r;
 }
 
@@ -516,7 +524,8 @@ void rig_free(struct rig *r)
 	}
 	fd_close(&r->lifeline);
 	fd_close(&r->client_pipe);
-	fd_close(&r->listen);
+	fd_close(&r->boxes);
+	assert_int_equal(rmdir(r->boxes_name), 0); /* the monitor has removed its own in it */
 	fd_close(&r->agent);
 	fd_close(&r->agent_theirs);
 	fd_close(&r->console);

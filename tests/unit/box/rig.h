@@ -51,7 +51,8 @@ struct rig_conn {
 struct rig {
 	struct monitor m;
 	struct vial_err err;
-	int lifeline, client_pipe, listen, console;
+	int lifeline, client_pipe, boxes, console;
+	char boxes_name[32];
 	/* the machine */
 	const struct engine_events *ev;
 	void *ev_data;

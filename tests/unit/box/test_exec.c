@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "box/boxdir.h"
 #include "box/exec.h"
 
 struct rig {
@@ -46,7 +47,7 @@ static int setup(void **state)
 	memset(r->box.id, 'b', 32);
 	assert_int_equal(spec_new(&r->box.spec, NULL), 0);
 	assert_int_equal(mkdirat(r->home.boxes_fd, r->box.id, 0700), 0);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.31s/%s/" BOX_SOCKET, r->name, r->box.id);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.31s/%s/" BOXDIR_SOCKET, r->name, r->box.id);
 	r->listen = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(r->listen, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(r->listen, 1), 0);

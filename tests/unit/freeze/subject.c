@@ -22,7 +22,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define WORKERS 3
+#define WORKERS	    3
+#define PIECES	    4000
+#define PIECE_BYTES 1000
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -69,13 +71,33 @@ static void on_signal(int sig)
 	signals++;
 }
 
+/* Pieces that the allocator gets from the kernel a little at a time, and gives back when those at the end are free. */
+static void fill(char **pieces)
+{
+	for (int i = 0; i < PIECES; i++) {
+		pieces[i] = malloc(PIECE_BYTES);
+		if (!pieces[i])
+			_exit(24);
+		memset(pieces[i], i, PIECE_BYTES);
+	}
+}
+
+static void empty(char **pieces)
+{
+	for (int i = 0; i < PIECES; i++) {
+		if (pieces[i][PIECE_BYTES - 1] != (char)i)
+			_exit(10);
+		free(pieces[i]);
+	}
+}
+
 static void *nothing(void *arg)
 {
 	return arg;
 }
 
 /* Exits with the number of what is not as it was. */
-static void check(int epfd, int event, int sigfd, const char *heap, long rounds)
+static void check(int epfd, int event, int sigfd, const char *heap, char **pieces, long rounds)
 {
 	struct epoll_event want = { .events = EPOLLIN, .data.u64 = 0x1122334455667788 }, ready;
 	struct signalfd_siginfo info;
@@ -83,6 +105,10 @@ static void check(int epfd, int event, int sigfd, const char *heap, long rounds)
 	void *got;
 	uint64_t n = 0;
 
+	for (int i = 0; i < 3; i++) {
+		empty(pieces);
+		fill(pieces);
+	}
 	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event, &want) < 0 || epoll_wait(epfd, &ready, 1, 0) != 1 ||
 	    ready.data.u64 != 0x1122334455667788)
 		_exit(1);
@@ -130,7 +156,7 @@ int main(int argc, char **argv)
 {
 	int event = eventfd(3, EFD_NONBLOCK | EFD_CLOEXEC), epfd = epoll_create1(EPOLL_CLOEXEC), sigfd;
 	struct epoll_event once = { .events = EPOLLIN };
-	char *heap = malloc(200000);
+	char *heap = malloc(200000), **pieces = calloc(PIECES, sizeof(*pieces));
 	sigset_t set;
 	pthread_t t;
 	long rounds = 0;
@@ -147,6 +173,7 @@ int main(int argc, char **argv)
 	for (long i = 1; i <= WORKERS; i++)
 		if (pthread_create(&t, NULL, work, (void *)i) != 0)
 			return 22;
+	fill(pieces);
 	if (argc > 1)
 		spoil(argv[1], epfd, event);
 	for (;;) {
@@ -158,7 +185,7 @@ int main(int argc, char **argv)
 		if (poll(&in, 1, 1) <= 0)
 			continue;
 		if (read(0, &c, 1) != 1)
-			check(epfd, event, sigfd, heap, rounds);
+			check(epfd, event, sigfd, heap, pieces, rounds);
 		int n = snprintf(text, sizeof(text), "%ld\n", rounds);
 		if (write(1, text, (size_t)n) != n)
 			return 23;
