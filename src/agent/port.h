@@ -15,6 +15,7 @@ struct transport {
 	bool (*idle)(struct transport *t);
 	/* @flush: write until idle or @deadline_ns (clock_mono_ns()), blocking; for power-off */
 	void (*flush)(struct transport *t, uint64_t deadline_ns);
+	bool settles_long; /* the kvm engine's: each page that a start writes is a VM exit or two there */
 };
 
 /**

@@ -7,7 +7,7 @@
  * transport has not yet taken must leave too. Both are looked at whenever something happens, and a timer
  * looks again every QUIESCE_LOOK_MS since a transport does not tell when it has become idle. Without commands
  * nothing is frozen: a machine restored from a template then has nothing to thaw. Its zygote waits in any case. A future
- * template is given SETTLE_MS first: what the kernel still does for those that have ended (control groups die in several
+ * template is given settle_ns() first: what the kernel still does for those that have ended (control groups die in several
  * steps) would otherwise be saved half done, and finished anew in each box.
  *
  * Power-off blocks: nobody is left to be served. Commands get SIGTERM and a moment, then SIGKILL.
@@ -27,9 +27,15 @@
 #define QUIESCE_MAX_MS	5000
 #define QUIESCE_LOOK_MS 2
 #define SETTLE_MS	400
+#define SETTLE_LONG_MS	2300 /* what the kernel does once a second or after two is done, too */
 #define TERM_MS		250
 #define KILL_MS		3000
 #define FLUSH_MS	2000
+
+static uint64_t settle_ns(const struct agent *a)
+{
+	return (a->transport->settles_long ? SETTLE_LONG_MS : SETTLE_MS) * NS_PER_MS;
+}
 
 static void finish(struct power *p, const struct vial_err *err)
 {
@@ -136,7 +142,7 @@ int power_quiesce(struct agent *a, bool for_template, power_done_fn *done, void 
 	p->user = user;
 	p->by = user;
 	p->quiet = true;
-	p->settled_ns = clock_mono_ns() + (for_template ? SETTLE_MS * NS_PER_MS : 0);
+	p->settled_ns = clock_mono_ns() + (for_template ? settle_ns(a) : 0);
 	p->deadline_ns = clock_mono_ns() + QUIESCE_MAX_MS * NS_PER_MS;
 	loop_timer_set(p->timer, p->settled_ns);
 	return 0;

@@ -317,7 +317,7 @@ int vsock_serve(struct loop *l, int fd, const struct chan_events *events, void *
 
 	if (!vs)
 		return -ENOMEM;
-	*vs = (struct vsock){ .transport = { vsock_idle, vsock_flush },
+	*vs = (struct vsock){ .transport = { vsock_idle, vsock_flush, true },
 			      .loop = l,
 			      .fd = fd,
 			      .events = events,
