@@ -8,9 +8,9 @@
  * of pages that it takes back; nothing is to be done, since a page comes back when it is touched. Free page reporting:
  * chains whose spans are free memory; it goes back, too, and the guest may use it as soon as the chain is returned.
  * Where memory is shared with a file nothing can be given back, and both do nothing but answer.
- * Reporting is not offered to a guest of which a template is made: to tell of a free block Linux writes into its page's
- * descriptor, so each box would make a page in 1,024 its own, in the first minute of its life, only to report memory that
- * it never had.
+ * Reporting is not offered to a guest that boots: a template may be made of it, and to tell of a free block Linux writes into its
+ * page's descriptor, so each box would make a page in 1,024 its own, in the first minute of its life, only to report memory that it
+ * never had; and what is reported counts as written, so a fork would look at all of it.
  * PAGE_POISON is not offered: so a driver that relies on the contents of free pages does not report them.
  *
  * Trust: a guest that names pages in use loses their contents, which is its own affair; numbers outside memory are skipped

@@ -97,7 +97,7 @@ static void test_many_numbers(void **state)
 	assert_true(d->dev->failed);
 }
 
-/* A guest of which a template is made is not offered it. */
+/* A guest that boots is not offered it. */
 static void test_no_reporting(void **state)
 {
 	const struct virtio_env env = drv_env(*state);
