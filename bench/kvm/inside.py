@@ -24,6 +24,7 @@ TRACE = pathlib.Path("/sys/kernel/tracing/instances/bench/events/kvm")
 TOP_HIST = pathlib.Path("/sys/kernel/tracing/events/kvm/kvm_exit/trigger")
 READ_MAX = 64 << 20  # larger files are nearly all holes
 COLD_S = 60
+SETTLE_LOOKS = 50  # then what there is counts
 LIMIT_S = 3600  # of virtual time, which jumps forward whenever everything waits for the host
 HOME = "/dev/shm/bench-home"  # no disk: a wait for it would be a jump of virtual time
 MEMORY = "512"
@@ -284,9 +285,11 @@ def private_kib(pid):
 
 
 def settled(pid, n):
-    """private_kib() of the N vial-vmm below PID, as soon as none has changed for a while; the one that started first comes first."""
+    """private_kib() of the N vial-vmm below PID, as soon as none has changed for a while, or after SETTLE_LOOKS; the one that started first comes first."""
     before, same = [], 0
-    while same < 3:
+    for _ in range(SETTLE_LOOKS):
+        if same == 3:
+            break
         time.sleep(0.2)
         now = [private_kib(p) for p in sorted(below(pid)) if name_of(p) == "vial-vmm"]
         same = same + 1 if now == before and len(now) == n and all(guest for guest, _ in now) else 0
