@@ -10,7 +10,7 @@
 #define WALK_BYTES (64UL << 20)
 #define LINE	   64UL
 #define LINES	   (WALK_BYTES / LINE)
-#define STEPS	   (4 * LINES)
+#define STEPS	   LINES
 
 #define PROT_RW	     3
 #define PRIVATE_ANON 0x22
