@@ -90,6 +90,7 @@ static struct thread threads[THREADS_MAX];
 static struct thread main_thread;
 static struct kernel_action actions[SIGNALS_MAX + 1];
 static char name[16];
+static long timer_slack;
 static uint32_t n_refs;
 static int parked;
 static bool too_much;
@@ -402,6 +403,7 @@ static void note_kernel_state(void)
 	for (int sig = 1; sig <= SIGNALS_MAX; sig++)
 		sys(SYS_rt_sigaction, sig, NULL, &actions[sig], 8);
 	sys(SYS_prctl, PR_GET_NAME, name);
+	timer_slack = sys(SYS_prctl, PR_GET_TIMERSLACK);
 }
 
 /* ---- waking ---- */
@@ -494,6 +496,8 @@ static void wake(void)
 	make_descriptors();
 	sys(SYS_munmap, FROZEN_LOW, FROZEN_LOW_END - FROZEN_LOW);
 	sys(SYS_prctl, PR_SET_NAME, name);
+	if (timer_slack > 0)
+		sys(SYS_prctl, PR_SET_TIMERSLACK, timer_slack); /* of the threads made next, too */
 	for (int i = 0; i < THREADS_MAX; i++)
 		if (threads[i].tid)
 			make_thread(&threads[i]);

@@ -18,10 +18,12 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define SLACK_NS    12345
 #define WORKERS	    3
 #define PIECES	    4000
 #define PIECE_BYTES 1000
@@ -132,6 +134,8 @@ static void check(int epfd, int event, int sigfd, const char *heap, char **piece
 	memset(more, 1, 8 << 20);
 	if (fcntl(event, F_GETFD) != FD_CLOEXEC)
 		_exit(9);
+	if (prctl(PR_GET_TIMERSLACK) != SLACK_NS)
+		_exit(11);
 	_exit(0);
 }
 
@@ -166,6 +170,7 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	sigfd = signalfd(-1, &set, SFD_NONBLOCK);
 	signal(SIGUSR2, on_signal);
+	prctl(PR_SET_TIMERSLACK, SLACK_NS);
 	strcpy(heap, "on the heap");
 	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event, &once) < 0 ||
 	    epoll_ctl(epfd, EPOLL_CTL_DEL, event, NULL) < 0)
