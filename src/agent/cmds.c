@@ -44,6 +44,7 @@
 #define SIGNAL_MAX 64
 #define TIDY_MS	   10
 #define LONG_MS	   1000
+#define OVER_MAX   8 /* commands that wait to be tidied up when there is never a pause */
 
 static void arm_tick(struct cmds *cs)
 {
@@ -252,9 +253,18 @@ static bool alone_on_cpu(void)
 	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
 }
 
+static size_t count_over(const struct cmds *cs)
+{
+	size_t n = 0;
+
+	for (const struct cmd *c = cs->list; c; c = c->next)
+		n += c->over;
+	return n;
+}
+
 void cmds_tidy_meanwhile(struct cmds *cs)
 {
-	bool now = cs->busy && !alone_on_cpu();
+	bool now = cs->busy && (!alone_on_cpu() || count_over(cs) >= OVER_MAX);
 
 	loop_timer_set(cs->idle, clock_mono_ns() + (now ? 0 : LONG_MS * NS_PER_MS));
 }
