@@ -129,6 +129,8 @@ void frozen_build(const struct template_env *env, const struct template_spec *sp
 		if (env->progress)
 			env->progress(env->progress_data, line);
 		close_frozen(t);
+		(void)unlinkat(dir, "frozen", 0); /* of no use, and perhaps what has filled the disk */
+		(void)unlinkat(dir, "frozen.upper", 0);
 	}
 	r = meta_text(t, meta);
 	r = r ?: fd_write_file_at(dir, "frozen.meta", meta, strlen(meta), 0600);

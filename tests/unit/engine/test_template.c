@@ -14,7 +14,7 @@
 #define MEM_DATA KIB(256)
 
 static int builds, complaints;
-static bool build_fails;
+static bool build_fails, try_fails;
 
 /* Nothing runs here: files are all there is of what was frozen. */
 int template_freeze(const struct template_env *env _unused_, const struct template_spec *spec _unused_,
@@ -28,9 +28,9 @@ int template_freeze(const struct template_env *env _unused_, const struct templa
 }
 
 int template_try_frozen(const struct template_env *env _unused_, const struct template_spec *spec _unused_,
-			const struct template *t _unused_, struct vial_err *err _unused_)
+			const struct template *t _unused_, struct vial_err *err)
 {
-	return 0;
+	return try_fails ? err_set(err, VIAL_E_ENGINE, "it does not wake") : 0;
 }
 
 int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,
@@ -77,7 +77,7 @@ static int setup(void **state)
 	struct rig *r = calloc(1, sizeof(*r));
 
 	builds = complaints = 0;
-	build_fails = false;
+	build_fails = try_fails = false;
 	strcpy(r->host.digest, "d1");
 	strcpy(r->host.machine, "m");
 	strcpy(r->host.accel, "tcg");
@@ -368,6 +368,24 @@ static void test_frozen_of_another(void **state)
 	template_done(&old);
 }
 
+static void test_frozen_in_vain(void **state)
+{
+	struct rig *r = *state;
+	char path[80];
+
+	want_frozen(r);
+	try_fails = true;
+	open_expect(r, 1);
+	assert_int_equal(r->t.frozen_fd, -1);
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", r->t.key, i ? "frozen" : "frozen.upper");
+		assert_int_equal(faccessat(r->env.dir_fd, path, F_OK, 0), -1);
+	}
+	try_fails = false;
+	open_expect(r, 1);
+	assert_int_equal(r->t.frozen_fd, -1); /* not tried each time */
+}
+
 /* Where it could not be given all its descriptors a machine is started the ordinary way. */
 static void test_frozen_needs_descriptors(void **state)
 {
@@ -421,6 +439,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_meta_nonsense, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_build_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frozen_of_another, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frozen_in_vain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frozen_needs_descriptors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_eviction, setup, teardown),
 	};
