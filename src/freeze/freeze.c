@@ -43,16 +43,17 @@
 #include "freeze/freeze.h"
 #include "freeze/sys.h"
 
-#define EXPORT	    __attribute__((visibility("default")))
-#define PARK_SIGNAL SIGFPE /* QEMU leaves it unblocked in all its threads */
-#define PARK_WAIT_S 5
-#define TID_OFFSET  0x2d0
-#define THREADS_MAX 128
-#define SIGNALS_MAX 64
-#define RSEQ_SIG    0x53053053
-#define EXIT_FAILED 71
-#define STAT_BYTES  1024
-#define NO_RANDOM   (-206) /* GNUTLS_E_RANDOM_FAILED */
+#define EXPORT	      __attribute__((visibility("default")))
+#define PARK_SIGNAL   SIGFPE /* QEMU leaves it unblocked in all its threads */
+#define PARK_WAIT_S   5
+#define TID_OFFSET    0x2d0
+#define THREADS_MAX   128
+#define SIGNALS_MAX   64
+#define RSEQ_SIG      0x53053053
+#define EXIT_FAILED   71
+#define STAT_BYTES    1024
+#define FDS_LOOKED_AT 4096
+#define NO_RANDOM     (-206) /* GNUTLS_E_RANDOM_FAILED */
 /* Together more than an allocator has left of what it asked for at first, each less than what it would map by itself (128 KiB). */
 #define HEAP_PIECES	 3
 #define HEAP_PIECE_BYTES 65536
@@ -472,10 +473,19 @@ static void note_open(int fd)
 	}
 }
 
+/* QEMU gets such a one when it has used up all numbers below. */
+static void refuse_high(void)
+{
+	for (int fd = FROZEN_FD_REF + (int)n_refs; fd < FDS_LOOKED_AT; fd++)
+		if ((fd < FREEZE_FD_MAPS || fd > FREEZE_FD_STAT) && sys(SYS_fcntl, fd, F_GETFD, 0) >= 0)
+			give_up("a descriptor of too high a number", (uint64_t)fd);
+}
+
 static void note_kernel_state(void)
 {
 	while (n_refs < FROZEN_REFS_MAX && sys(SYS_fcntl, FROZEN_FD_REF + n_refs, F_GETFD, 0) >= 0)
 		n_refs++;
+	refuse_high();
 	for (int fd = 0; fd < FROZEN_FDS_MAX; fd++) {
 		if (sys(SYS_fcntl, fd, F_GETFD, 0) >= 0)
 			note_open(fd);

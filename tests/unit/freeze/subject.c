@@ -4,7 +4,8 @@
  * hand a turn around, event descriptors, epoll, signalfd, heap and thread-local variables, floating point. A byte on descriptor 0 is
  * answered on descriptor 1 with how many rounds there were and a random number; its end makes it check itself and exit.
  * WHAT is something that cannot be frozen: "shared" memory, a "timer" descriptor, a "file" that nobody knows of, a descriptor
- * registered with "epoll", a "thread" that pthread_create() did not make.
+ * registered with "epoll", a "thread" that pthread_create() did not make, a descriptor of a
+ * "high" number.
  */
 #include <fcntl.h>
 #include <math.h>
@@ -185,6 +186,8 @@ static void spoil(const char *what, int epfd, int event)
 		r = open("/proc/self/exe", O_RDONLY) < 0;
 	else if (strcmp(what, "epoll") == 0)
 		r = epoll_ctl(epfd, EPOLL_CTL_ADD, event, &any) < 0;
+	else if (strcmp(what, "high") == 0)
+		r = fcntl(event, F_DUPFD, 700) < 0;
 	else if (strcmp(what, "thread") == 0)
 		r = bare_thread() < 0;
 	if (r)

@@ -198,6 +198,7 @@ static void test_refusals(void **state _unused_)
 	refused("timer", "descriptor of unknown kind");
 	refused("file", "a file that is not among those given");
 	refused("epoll", "registered with epoll");
+	refused("high", "a descriptor of too high a number");
 	refused("thread", "a thread that is not known of");
 }
 
