@@ -12,7 +12,7 @@ struct world {
 static void make(struct harness *h, const struct virtio_env *env, struct virtio_dev **ret)
 {
 	h->mem.shared = ((struct world *)h->data)->shared;
-	FUZZ_CHECK(balloon_new(env, ret) == 0);
+	FUZZ_CHECK(balloon_new(env, true, ret) == 0);
 }
 
 static void host(struct harness *h, uint8_t what, uint16_t arg)

@@ -13,7 +13,7 @@ MAGIC = b"\xf5vial-link\x01\xa7\x1c\xe3\x9b\r"
 CHUNK = 32 * 1024 - 8
 OPEN, DATA, SHUT, ABORT = 1, 2, 3, 4
 HOST = dict(hello=1, refresh=2, setup=3, exec=4, stdin=5, stdin_end=6, credit=7, signal=8, resize=9,
-            quiesce=10, thaw=11, power_off=12, ping=13)
+            quiesce=10, thaw=11, power_off=12, ping=13, sync=14)
 GUEST = {1: "hello", 2: "done", 3: "failed", 4: "started", 5: "output", 6: "credit", 7: "exited",
          8: "stdin_closed"}
 FAIL = ["other", "not_found", "not_executable", "bad_cwd", "bad_user", "too_long", "no_memory", "bad_request",

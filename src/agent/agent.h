@@ -7,6 +7,7 @@
 #include "agent/exec.h"
 #include "agent/identity.h"
 #include "agent/port.h"
+#include "agent/filesync.h"
 #include "agent/power.h"
 #include "agent/root.h"
 #include "base/loop.h"
@@ -21,6 +22,7 @@ struct agent {
 	struct identity identity;
 	struct root root;
 	struct power power;
+	struct filesync filesync;
 	struct session *sessions;
 	struct loop_src *sweep; /* armed when a session is dead */
 };

@@ -15,7 +15,7 @@ struct transport {
 	bool (*idle)(struct transport *t);
 	/* @flush: write until idle or @deadline_ns (clock_mono_ns()), blocking; for power-off */
 	void (*flush)(struct transport *t, uint64_t deadline_ns);
-	bool reports; /* the kvm engine's: the kernel gives the host its free pages back, two seconds after they became free */
+	bool settles_long; /* the kvm engine's: each page that a start writes is a VM exit or two there */
 };
 
 /**

@@ -27,14 +27,14 @@
 #define QUIESCE_MAX_MS	5000
 #define QUIESCE_LOOK_MS 2
 #define SETTLE_MS	400
-#define SETTLE_FREE_MS	2300 /* free pages have been reported (page_reporting.c: 2 s) */
+#define SETTLE_LONG_MS	2300 /* what the kernel does once a second or after two is done, too */
 #define TERM_MS		250
 #define KILL_MS		3000
 #define FLUSH_MS	2000
 
 static uint64_t settle_ns(const struct agent *a)
 {
-	return (a->transport->reports ? SETTLE_FREE_MS : SETTLE_MS) * NS_PER_MS;
+	return (a->transport->settles_long ? SETTLE_LONG_MS : SETTLE_MS) * NS_PER_MS;
 }
 
 static void finish(struct power *p, const struct vial_err *err)

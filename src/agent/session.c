@@ -47,7 +47,7 @@ struct session {
 	struct session *next;
 	struct chan *chan; /* NULL: gone */
 	enum state state;
-	bool waiting; /* for a quiesce */
+	bool waiting; /* for a quiesce or a sync */
 	struct frame_in in;
 	struct slice frame; /* the message being taken */
 	struct buf parked;  /* an Exec that waits until commands can be run */
@@ -162,6 +162,23 @@ static void quiesce_done(void *user, const struct vial_err *err)
 
 	s->waiting = false;
 	answer(s, err, AGENT_FAIL_OTHER);
+}
+
+static void sync_done(void *user)
+{
+	struct session *s = user;
+
+	s->waiting = false;
+	send_done(s);
+}
+
+/* It is no more than a favour: where it cannot be done, that is no failure. */
+static void do_sync(struct session *s, const struct agent_host_msg *m _unused_)
+{
+	if (filesync_start(s->agent, sync_done, s) == 0)
+		s->waiting = true;
+	else
+		send_done(s);
 }
 
 static void do_quiesce(struct session *s, const struct agent_host_msg *m)
@@ -311,6 +328,7 @@ static int take_control(struct session *s, const struct agent_host_msg *m)
 		[AGENT_HOST_REFRESH] = do_refresh,     [AGENT_HOST_SETUP] = do_setup,
 		[AGENT_HOST_QUIESCE] = do_quiesce,     [AGENT_HOST_THAW] = do_thaw,
 		[AGENT_HOST_POWER_OFF] = do_power_off, [AGENT_HOST_PING] = do_ping,
+		[AGENT_HOST_SYNC] = do_sync,
 	};
 
 	if ((size_t)m->type >= ARRAY_SIZE(handlers) || !handlers[m->type])
@@ -418,6 +436,7 @@ static void session_free(struct session *s)
 		at = &(*at)->next;
 	*at = s->next;
 	power_forget(s->agent, s);
+	filesync_forget(s->agent, s);
 	frame_in_done(&s->in);
 	buf_done(&s->parked);
 	free(s);

@@ -9,7 +9,8 @@
  *	pause     QUIESCE -> engine pauses
  *	resume    engine resumes -> REFRESH (clock, fresh entropy), THAW
  *	update    REFRESH with the new limits; of a paused box: with its resume
- *	snapshot  QUIESCE -> engine saves -> REFRESH, THAW; of a paused box: the engine saves
+ *	snapshot  SYNC -> (of changes: engine writes ahead ->) QUIESCE -> engine saves -> REFRESH, THAW; of a paused box: the
+ *		  engine saves
  *
  * From QUIESCE to THAW the box is held: commands that clients ask for wait here, so that none is half started in what is saved.
  * Who is trusted: the client is our user. The guest is not: one that does not answer a QUIESCE within
@@ -58,8 +59,26 @@ static void reply_error(struct monitor *m, int code, const char *text)
 	reply(m, &msg, true);
 }
 
+/* An engine that cannot even be told is as good as gone. */
+static void tell_engine(struct monitor *m, int r, const struct vial_err *err)
+{
+	if (r < 0)
+		monitor_fail(m, err->code, "%s", err->msg);
+}
+
+/* The engine shall not keep what it wrote for a snapshot that did not come. */
+static void drop_ahead(struct monitor *m)
+{
+	struct vial_err err = VIAL_ERR_INIT;
+
+	if (m->control_op.ahead)
+		tell_engine(m, m->ops->write_ahead(m->engine, -1, &err), &err);
+	m->control_op.ahead = false;
+}
+
 static void finish(struct monitor *m)
 {
+	drop_ahead(m);
 	reply(m, &(struct mon_msg){ .type = MON_DONE }, true);
 	close_fds(m);
 	m->control_op.type = 0;
@@ -81,13 +100,6 @@ static void ask(struct monitor *m, enum agent_host_type type)
 
 	if (r < 0)
 		monitor_fail(m, VIAL_E_NO_MEMORY, "cannot speak to the guest's agent: %s", strerror(-r));
-}
-
-/* An engine that cannot even be told is as good as gone. */
-static void tell_engine(struct monitor *m, int r, const struct vial_err *err)
-{
-	if (r < 0)
-		monitor_fail(m, err->code, "%s", err->msg);
 }
 
 /* Once: the guest may come to rest just when the engine was told without waiting for it any longer. */
@@ -116,13 +128,34 @@ static void engine_snapshot(struct monitor *m)
 	/* How long the engine takes depends on the memory; it is not the guest's to delay. */
 	loop_timer_set(m->control_timer, 0);
 	m->control_op.engine_told = true;
+	m->control_op.ahead = false;
 	tell_engine(m, m->ops->snapshot(m->engine, &m->control_op.to, &err), &err);
 }
 
 static void quiesce(struct monitor *m)
 {
 	m->held = true;
+	loop_timer_set(m->control_timer, clock_mono_ns() + CONTROL_TIMEOUT_S * NS_PER_S);
 	ask(m, AGENT_HOST_QUIESCE);
+}
+
+/* Commands run on meanwhile, so that they stand still for what they change in this time only. */
+static void write_ahead(struct monitor *m)
+{
+	struct vial_err err = VIAL_ERR_INIT;
+
+	loop_timer_set(m->control_timer, 0);
+	m->control_op.ahead = m->control_op.engine_told = true;
+	tell_engine(m, m->ops->write_ahead(m->engine, m->control_op.to.mem_fd, &err), &err);
+}
+
+void control_written_ahead(void *data)
+{
+	struct monitor *m = data;
+
+	m->control_op.engine_told = false;
+	quiesce(m);
+	monitor_flush_agent(m);
 }
 
 /* ---- requests ---- */
@@ -174,14 +207,25 @@ static void do_update(struct monitor *m)
 		ask(m, AGENT_HOST_REFRESH);
 }
 
+static void prepare_snapshot(struct monitor *m)
+{
+	m->control_op.sync = false;
+	if (m->control_op.to.delta && m->ops->write_ahead)
+		write_ahead(m);
+	else
+		quiesce(m);
+}
+
 static void do_snapshot(struct monitor *m)
 {
 	if (m->paused && m->quiesced)
 		engine_snapshot(m);
 	else if (m->held)
 		fail(m, VIAL_E_STATE, "the box's commands could not be frozen: resume it and try again");
+	else if (m->control_op.sync)
+		ask(m, AGENT_HOST_SYNC);
 	else
-		quiesce(m);
+		prepare_snapshot(m);
 }
 
 /* Is there something that a delta would differ from, and an engine that writes them? */
@@ -200,6 +244,7 @@ static void start(struct monitor *m, struct client *c)
 					   can_delta(m) && (c->snapshot_flags & MON_SNAP_DELTA) };
 	for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++)
 		c->fds[i] = -1;
+	op->sync = c->snapshot_flags & MON_SNAP_SYNC;
 	op->cpus = c->update_cpus;
 	op->memory = c->update_memory;
 	c->control = 0;
@@ -264,6 +309,16 @@ static void on_quiesced(struct monitor *m)
 		ask(m, AGENT_HOST_THAW); /* the answer to a request that was given up */
 }
 
+/* What files held in memory is on the disk: what the engine writes now will hardly change any more. */
+static void on_synced(struct monitor *m)
+{
+	for (size_t i = 0; i < m->n_asked; i++)
+		if (m->asked[i] == AGENT_HOST_SYNC)
+			return; /* that was an earlier snapshot's, which was given up */
+	if (m->control_op.sync)
+		prepare_snapshot(m);
+}
+
 /* Whether the guest has still to come to rest, or to go on, for another time: a thaw before that decides nothing. */
 static bool is_stale_thaw(const struct monitor *m)
 {
@@ -296,6 +351,8 @@ void control_agent_done(struct monitor *m, enum agent_host_type what)
 		on_quiesced(m);
 	else if (what == AGENT_HOST_THAW)
 		on_thawed(m);
+	else if (what == AGENT_HOST_SYNC)
+		on_synced(m);
 	else if (what == AGENT_HOST_REFRESH && m->control_op.type == MON_UPDATE)
 		finish(m);
 }
@@ -305,6 +362,10 @@ bool control_agent_failed(struct monitor *m, enum agent_host_type what, struct s
 	char why[MON_TEXT_MAX];
 
 	snprintf(why, sizeof(why), "%.*s", (int)text.n, (const char *)text.p);
+	if (what == AGENT_HOST_SYNC) {
+		on_synced(m); /* it was a favour */
+		return true;
+	}
 	if (what == AGENT_HOST_QUIESCE) {
 		if (m->control_op.type == MON_SNAPSHOT)
 			reply_error(m, VIAL_E_ENGINE, why);

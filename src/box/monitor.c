@@ -350,6 +350,7 @@ static const struct engine_events engine_callbacks = { .running = on_running,
 						       .paused = control_paused,
 						       .resumed = control_resumed,
 						       .snapshotted = control_snapshotted,
+						       .written_ahead = control_written_ahead,
 						       .exited = on_exited,
 						       .agent_listens = on_agent_listens };
 

@@ -67,6 +67,8 @@ struct client {
  * @type:	MON_PAUSE …, 0: none
  * @client:	who waits for the answer; NULL: gone, or it has it
  * @to:		of a snapshot; owned
+ * @sync:	the agent has still to write what files hold in memory
+ * @ahead:	the engine has written memory ahead of it, or is about to
  * @returning:	all that is left of it is the agent's: REFRESH and THAW are asked
  * @engine_told: to pause, or to save; its answer is awaited
  * @cpus, @memory: of an update: the new limits, then the former ones
@@ -75,6 +77,8 @@ struct control_op {
 	uint16_t type;
 	struct client *client;
 	struct engine_snapshot to;
+	bool sync;
+	bool ahead;
 	bool returning;
 	bool engine_told;
 	uint32_t cpus;
@@ -151,6 +155,7 @@ bool control_agent_failed(struct monitor *m, enum agent_host_type what, struct s
 void control_paused(void *data);
 void control_resumed(void *data);
 void control_snapshotted(void *data, const char *why, bool switched, uint64_t pause_ns);
+void control_written_ahead(void *data);
 
 /* client.c: clients and their commands */
 /* client_tell() - a message of control.c; @last: and then goodbye */

@@ -206,7 +206,9 @@ static int collect(struct vial_box *b, struct files *f, bool delta, struct saved
 /* Has the monitor take it; the layers of the box's disk are right afterwards, whatever happens. */
 static int request(struct vial_box *b, bool delta, struct files *f, struct mon_msg *ret, struct vial_err *err)
 {
-	const struct mon_msg ask = { .type = MON_SNAPSHOT, .u32 = delta ? MON_SNAP_DELTA : 0 };
+	/* What a start writes is wanted of a box that is recorded, nothing else. */
+	const uint32_t flags = (delta ? MON_SNAP_DELTA : 0U) | (b->recording ? 0U : MON_SNAP_SYNC);
+	const struct mon_msg ask = { .type = MON_SNAPSHOT, .u32 = flags };
 	const int fds[MON_SNAPSHOT_FDS] = { f->state, f->mem, f->upper, f->upper_ro };
 	int r = request_send(b, &ask, fds, MON_SNAPSHOT_FDS, ret, err);
 

@@ -56,6 +56,7 @@ struct engine_snapshot {
  *		line; then what was written is worthless. @switched: the box goes on in the new upper. @pause_ns: how long no
  *		vCPU ran
  * @exited:	the machine is gone; @why is NULL after a clean power-off, or one line. The last event
+ * @written_ahead: after write_ahead(): snapshot() can come
  * @agent_listens: the agent of a guest that was booted waits for connections; engines with @connect only
  */
 struct engine_events {
@@ -64,6 +65,7 @@ struct engine_events {
 	void (*paused)(void *data);
 	void (*resumed)(void *data);
 	void (*snapshotted)(void *data, const char *why, bool switched, uint64_t pause_ns);
+	void (*written_ahead)(void *data);
 	void (*exited)(void *data, const char *why);
 	void (*agent_listens)(void *data);
 };
@@ -80,6 +82,9 @@ struct engine_events {
  *		LAUNCH_FD_STATE_OUT
  * @pause:	stop all vCPUs, keep everything; paused() follows
  * @resume:	let them go on; resumed() follows
+ * @write_ahead: write what has changed to the file that will be the mem_fd of a delta, while the guest runs, so that snapshot() has
+ *		less to write; written_ahead() follows, also where that cannot be done. -1: it will not come, no event follows. NULL if the
+ *		engine cannot
  * @snapshot:	write memory, devices and disk of one instant of a machine whose agent is quiesced (or that is paused), and
  *		go on; snapshotted() follows. One at a time; no pause(), resume() or save_template() before its event
  * @form:	what @snapshot writes if no delta is wanted, enum engine_form
@@ -96,6 +101,7 @@ struct engine_ops {
 	int (*save_template)(struct engine *e, struct vial_err *err);
 	int (*pause)(struct engine *e, struct vial_err *err);
 	int (*resume)(struct engine *e, struct vial_err *err);
+	int (*write_ahead)(struct engine *e, int mem_fd, struct vial_err *err);
 	int (*snapshot)(struct engine *e, const struct engine_snapshot *s, struct vial_err *err);
 	uint32_t form;
 	void (*kill)(struct engine *e);

@@ -9,7 +9,8 @@
  * Who is trusted: vial-vmm is not, once the guest runs. It starts with descriptors and can open nothing; what it says is
  * checked, an answer to what was not asked ends it, and nothing here waits for it.
  * States: starting -> running <-> paused -> gone; a snapshot or a template is saved from paused.
- * Requests are carried out in order, so a snapshot is PAUSE, SNAPSHOT, RESUME in one go.
+ * Requests are carried out in order, so a snapshot is PAUSE, SNAPSHOT, RESUME in one go, after AHEAD's answer if it is of what
+ * changed.
  * Limits: requests that its socket does not take at once are queued, KVM_QUEUE_MAX of them. Files it was given cannot
  * grow past what their formats need, nor its address space past the guest's memory and MEMORY_EXTRA.
  */
@@ -51,6 +52,7 @@ struct pending {
 /**
  * struct engine - one vial-vmm
  * @saving, @pausing, @resuming: asked for by the owner, unanswered
+ * @ahead: memory is being written ahead of a snapshot
  * @snapshotting: a snapshot's requests are under way: how many answers are to come
  * @snapshot_why: what went wrong with it first, empty if nothing did
  * @why:	why it ends; empty: cleanly
@@ -62,7 +64,7 @@ struct engine {
 	void *data;
 	struct proc proc;
 	bool running, paused;
-	bool saving, pausing, resuming;
+	bool saving, pausing, resuming, ahead;
 	int snapshotting;
 	uint64_t paused_at_ns;
 	char snapshot_why[VMM_TEXT_MAX + 1];
@@ -235,7 +237,10 @@ static void saved_answer(struct engine *e, const struct vmm_msg *m)
 
 static void on_done(struct engine *e, const struct vmm_msg *m)
 {
-	if (e->snapshotting) {
+	if (e->ahead && m->done.of == VMM_AHEAD) {
+		e->ahead = false; /* if it failed, the snapshot takes longer */
+		e->ev->written_ahead(e->data);
+	} else if (e->snapshotting) {
 		snapshot_answer(e, m);
 	} else if (e->saving) {
 		saved_answer(e, m);
@@ -576,6 +581,15 @@ static int kvm_resume(struct engine *e, struct vial_err *err)
 	return r < 0 ? err_sys(err, r, "tell vial-vmm to go on") : 0;
 }
 
+static int kvm_write_ahead(struct engine *e, int mem_fd, struct vial_err *err)
+{
+	int r = mem_fd < 0 ? put_type(e, VMM_AHEAD_DROP)
+			   : put(e, &(struct vmm_msg){ .type = VMM_AHEAD }, &mem_fd);
+
+	e->ahead = mem_fd >= 0;
+	return r < 0 ? err_sys(err, r, "tell vial-vmm to write memory ahead") : 0;
+}
+
 static int kvm_snapshot(struct engine *e, const struct engine_snapshot *to, struct vial_err *err)
 {
 	const uint32_t delta = to->delta ? VMM_SNAP_DELTA | VMM_SNAP_REMAP : 0;
@@ -601,6 +615,7 @@ const struct engine_ops engine_kvm = {
 	.save_template = kvm_save_template,
 	.pause = kvm_pause,
 	.resume = kvm_resume,
+	.write_ahead = kvm_write_ahead,
 	.snapshot = kvm_snapshot,
 	.kill = kvm_kill,
 	.free = kvm_free,

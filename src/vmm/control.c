@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "vmm/machine.h"
+#include "vmm/snapshot/precopy.h"
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/vsock.h"
 
@@ -28,7 +29,7 @@ void control_exited(int control, uint32_t reason, const char *text)
 	(void)vmm_msg_send(control, &msg, NULL);
 }
 
-static void done(struct machine *m, uint32_t of, int r, const struct vial_err *err)
+void control_done(struct machine *m, uint32_t of, int r, const struct vial_err *err)
 {
 	struct vmm_msg msg = { .type = VMM_DONE, .done = { .of = of } };
 
@@ -59,17 +60,14 @@ static void resume(struct machine *m)
 	for (uint32_t i = 0; m->kvm.kvmclock_ctrl && i < m->vm.n_vcpus; i++)
 		(void)kvm_call_n(&m->kvm, m->vm.vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0);
 	vm_resume(&m->vm);
-	/* A snapshot made devices put back what they had begun. */
-	for (uint32_t w = 0; w < WINDOWS_N; w++)
-		if (m->windows[w].dev)
-			mmio_poke(&m->windows[w]);
-	done(m, VMM_RESUME, 0, NULL);
+	machine_poke(m); /* a snapshot made devices put back what they had begun */
+	control_done(m, VMM_RESUME, 0, NULL);
 }
 
 static void pause_all(struct machine *m)
 {
 	vm_pause(&m->vm);
-	done(m, VMM_PAUSE, 0, NULL);
+	control_done(m, VMM_PAUSE, 0, NULL);
 }
 
 static void unsupported(struct machine *m, uint32_t type)
@@ -77,7 +75,7 @@ static void unsupported(struct machine *m, uint32_t type)
 	struct vial_err err = VIAL_ERR_INIT;
 	int r = err_set(&err, VIAL_E_UNSUPPORTED, "not possible");
 
-	done(m, type, r, &err);
+	control_done(m, type, r, &err);
 }
 
 /* How much the guest has given back, and when, is told by STATS. */
@@ -90,7 +88,7 @@ static void balloon(struct machine *m, uint64_t bytes)
 		return;
 	}
 	balloon_target(dev, bytes);
-	done(m, VMM_BALLOON, 0, NULL);
+	control_done(m, VMM_BALLOON, 0, NULL);
 }
 
 /* Whatever fails is told by the stream, which is closed then. */
@@ -129,13 +127,14 @@ static void snapshot(struct machine *m, uint32_t flags, const int *fds)
 	/* Last, so that a failure leaves the machine as it was. */
 	if (r == 0 && flags & VMM_SNAP_UPPER)
 		r = machine_fork_upper(m, fds[flags & VMM_SNAP_MEMORY ? 2 : 1], &err);
-	done(m, VMM_SNAPSHOT, r, &err);
+	control_done(m, VMM_SNAPSHOT, r, &err);
 }
 
 static void handle(struct machine *m, const struct vmm_msg *msg, int fds[3])
 {
 	switch (msg->type) {
 	case VMM_PAUSE:
+		precopy_stop(m);
 		pause_all(m);
 		break;
 	case VMM_RESUME:
@@ -143,6 +142,13 @@ static void handle(struct machine *m, const struct vmm_msg *msg, int fds[3])
 		break;
 	case VMM_SNAPSHOT:
 		snapshot(m, msg->flags, fds);
+		break;
+	case VMM_AHEAD:
+		precopy_start(m, fds[0]);
+		break;
+	case VMM_AHEAD_DROP:
+		precopy_stop(m);
+		precopy_drop(m);
 		break;
 	case VMM_STATS:
 		stats(m);
@@ -211,8 +217,6 @@ int control_serve(struct machine *m, struct vial_err *err)
 		return err_sys(err, r, "event loop");
 	vm_resume(&m->vm);
 	tell(m, &running);
-	for (uint32_t w = 0; w < WINDOWS_N; w++)
-		if (m->windows[w].dev)
-			mmio_poke(&m->windows[w]);
+	machine_poke(m);
 	return 0;
 }

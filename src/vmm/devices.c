@@ -106,7 +106,8 @@ static int add_small(struct machine *m, struct vial_err *err)
 	r = r < 0 ? err_sys(err, r, "entropy device") : machine_add(m, WINDOW_RNG, dev, err);
 	if (r < 0)
 		return r;
-	r = balloon_new(&env, &dev);
+	/* Who was saved with it goes on with it. */
+	r = balloon_new(&env, m->launch.mode == VMM_RESTORE, &dev);
 	r = r < 0 ? err_sys(err, r, "balloon device") : machine_add(m, WINDOW_BALLOON, dev, err);
 	if (r < 0 || net < 0)
 		return r;

@@ -44,6 +44,13 @@ int machine_add(struct machine *m, enum machine_window w, struct virtio_dev *dev
 	return r < 0 ? err_sys(err, r, "device %s", dev->ops->name) : 0;
 }
 
+void machine_poke(struct machine *m)
+{
+	for (uint32_t w = 0; w < WINDOWS_N; w++)
+		if (m->windows[w].dev)
+			mmio_poke(&m->windows[w]);
+}
+
 static bool restoring(const struct machine *m)
 {
 	return m->launch.mode == VMM_RESTORE;
@@ -191,6 +198,8 @@ void machine_done(struct machine *m)
 {
 	loop_src_free(m->control_src);
 	loop_src_free(m->event_src);
+	loop_src_free(m->precopy);
+	delta_done(&m->delta);
 	ahead_done(&m->ahead);
 	vm_done(&m->vm);
 	for (uint32_t i = 0; i < WINDOWS_N; i++) {

@@ -13,6 +13,7 @@
 #include "vmm/ahead.h"
 #include "vmm/mem.h"
 #include "vmm/ports.h"
+#include "vmm/snapshot/delta.h"
 #include "vmm/snapshot/snapshot.h"
 #include "vmm/virtio/mmio.h"
 #include "vmm/vm.h"
@@ -37,6 +38,7 @@ enum machine_window {
  * @launch:	as decoded; owned
  * @saved:	what it is restored from; empty once it runs
  * @map:	which file each page of memory comes from
+ * @delta:	memory written ahead of a fork; @precopy: while that goes on
  * @windows:	window n is in use if windows[n].dev
  * @control:	the monitor's socket
  */
@@ -46,6 +48,8 @@ struct machine {
 	struct saved saved;
 	struct gmem mem;
 	struct memmap map;
+	struct delta delta;
+	struct loop_src *precopy;
 	struct ahead ahead;
 	struct vm vm;
 	struct cpuid cpuid;
@@ -76,6 +80,8 @@ int machine_devices(struct machine *m, struct vial_err *err);
  * @fd:		an empty qcow2 of the same size, read-write; stays the caller's
  */
 int machine_fork_upper(struct machine *m, int fd, struct vial_err *err);
+/* machine_poke() - have all devices look into their queues */
+void machine_poke(struct machine *m);
 /* machine_env() - what device constructors get */
 struct virtio_env machine_env(struct machine *m);
 /* machine_fd() - inherited descriptor with @role, or -1 */
@@ -91,6 +97,8 @@ static inline int machine_fd(const struct machine *m, uint32_t role, size_t nth)
 int control_serve(struct machine *m, struct vial_err *err);
 /* control_guest_connects() - the vsock device asks: pass it on to the monitor; @data is the machine */
 void control_guest_connects(void *data, uint32_t id, uint32_t port);
+/* control_done() - answer a request: tell DONE; @err is looked at if @r is negative */
+void control_done(struct machine *m, uint32_t of, int r, const struct vial_err *err);
 /* control_exited() - tell EXITED; also for a machine that could not be made */
 void control_exited(int control, uint32_t reason, const char *text);
 

@@ -405,7 +405,7 @@ static int decode_outer(const uint8_t *p, size_t n, uint32_t tag_max,
 int agent_host_msg_decode(const uint8_t *p, size_t n, struct agent_host_msg *ret)
 {
 	struct agent_host_msg m = { .type = AGENT_HOST_NONE };
-	int r = decode_outer(p, n, AGENT_HOST_PING, decode_host, &m);
+	int r = decode_outer(p, n, AGENT_HOST_SYNC, decode_host, &m);
 
 	if (r < 0)
 		agent_host_msg_done(&m);

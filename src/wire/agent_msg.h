@@ -135,6 +135,7 @@ enum agent_host_type {
 	AGENT_HOST_THAW = 11,
 	AGENT_HOST_POWER_OFF = 12,
 	AGENT_HOST_PING = 13,
+	AGENT_HOST_SYNC = 14,
 };
 
 enum agent_guest_type {

@@ -60,8 +60,11 @@ enum mon_type {
 /* Descriptors of MON_SNAPSHOT, in this order; see struct engine_snapshot */
 enum { MON_SNAP_STATE, MON_SNAP_MEM, MON_SNAP_UPPER, MON_SNAP_UPPER_RO, MON_SNAPSHOT_FDS };
 
-/* Flags of MON_SNAPSHOT. DELTA: only what differs from the memory that the box was started with, see ENGINE_FORM_DELTA */
-enum { MON_SNAP_DELTA = 1 };
+/*
+ * Flags of MON_SNAPSHOT. DELTA: only what differs from the memory that the box was started with, see ENGINE_FORM_DELTA. SYNC: the
+ * guest shall write what files hold in memory to its disks before
+ */
+enum { MON_SNAP_DELTA = 1, MON_SNAP_SYNC = 2 };
 
 enum { MON_F_TIMED_OUT = 1, MON_F_OOM = 2 };
 

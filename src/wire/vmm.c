@@ -127,6 +127,8 @@ static const struct shape shapes[] = {
 	[VMM_BALLOON] = { .known = true, .n_parts = 1, .part_size = 8, .offset = { AT(balloon_bytes) } },
 	[VMM_STATS] = { .known = true },
 	[VMM_QUIT] = { .known = true },
+	[VMM_AHEAD] = { .known = true },
+	[VMM_AHEAD_DROP] = { .known = true },
 	[VMM_RUNNING] = { .known = true },
 	[VMM_DONE] = { .known = true,
 		       .n_parts = 2,
@@ -241,6 +243,7 @@ size_t vmm_msg_fds(const struct vmm_msg *m)
 	switch (m->type) {
 	case VMM_CONNECT:
 	case VMM_ACCEPT:
+	case VMM_AHEAD:
 		return 1;
 	case VMM_SNAPSHOT:
 		return 1U + !!(m->flags & VMM_SNAP_MEMORY) + !!(m->flags & VMM_SNAP_UPPER);

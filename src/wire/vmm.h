@@ -11,8 +11,9 @@
  *
  * Control: SOCK_SEQPACKET, one message a packet, fixed little-endian shapes {le16 type, le16 version, body};
  * descriptors ride along by SCM_RIGHTS, as many as the type says (vmm_msg_fds()). Requests are
- * carried out in order; PAUSE, RESUME, SNAPSHOT and BALLOON are each answered by one DONE, STATS by STATS_IS, the
- * others by nothing. So a monitor may send PAUSE, SNAPSHOT, QUIT in one go.
+ * carried out in order; PAUSE, RESUME, AHEAD, SNAPSHOT and BALLOON are each answered by one DONE, STATS by STATS_IS, the
+ * others by nothing. So a monitor may send PAUSE, SNAPSHOT, QUIT in one go. What comes while AHEAD is carried out is
+ * done in between; a PAUSE ends it.
  *
  * Streams: CONNECT hands over one end of a stream socketpair and asks for a vsock connection from
  * the host to that port of the guest, joined to it. It may be sent at any time: before the guest's driver is
@@ -120,7 +121,11 @@ enum vmm_type {
 	VMM_REFUSE = 6,	  /* body: le32 id */
 	VMM_BALLOON = 7,  /* body: le64 bytes that the guest shall give back */
 	VMM_STATS = 8,
-	VMM_QUIT = 9, /* end at once, after what was asked before; EXITED follows */
+	VMM_AHEAD =
+		10, /* of a running machine: write what has changed to the file that a SNAPSHOT with DELTA and REMAP will be
+			      * for, to have less to write then; fd: that file, empty */
+	VMM_AHEAD_DROP = 11, /* that SNAPSHOT will not come */
+	VMM_QUIT = 9,	     /* end at once, after what was asked before; EXITED follows */
 	/* vial-vmm to monitor */
 	VMM_RUNNING = 32,	 /* all vCPUs run for the first time */
 	VMM_DONE = 33,		 /* body: le32 type answered, le32 errno (0: it succeeded), text */

@@ -115,6 +115,25 @@ def test_children_are_boxes_of_their_own(vial, n):
             assert len({lines[column] for lines in whole}) == n + 1, whole
 
 
+# Overwrites a file in memory with one letter after the other, from its start to its end, for ever.
+WRITER = ("n=0; while :; do n=$(((n + 1) % 6)); head -c 6291456 /dev/zero | tr '\\0' \"$(echo abcdef | cut -c $((n + 1)))\" "
+          "| dd of=/dev/shm/big bs=64k conv=notrunc 2>/dev/null; [ -e /dev/shm/full ] || touch /dev/shm/full; done")
+
+
+@pytest.mark.rig_fast
+def test_memory_of_a_box_that_writes_is_of_one_instant(vial):
+    """The kvm engine copies memory while the guest goes on writing it."""
+    with driver.Driver(vial) as d:
+        box = d.start(*SIZE)
+        d.call("bg", box, WRITER)
+        d.run(box, "while ! [ -e /dev/shm/full ]; do sleep 0.05; done")
+        for copy in [*d.fork(box, 1), *d.fork(box, 1), box]:
+            d.run(copy, "while ! killall -STOP dd 2>/dev/null; do :; done")
+            letters = d.run(copy, "tr -s a-f < /dev/shm/big").strip()
+            assert len(letters) in (1, 2) and letters in "afedcba", letters
+            d.run(copy, "killall -CONT dd")
+
+
 @pytest.mark.rig_fast
 def test_fork_while_paused(vial):
     with driver.Driver(vial) as d:

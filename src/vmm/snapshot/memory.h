@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing guest memory out, while all vCPUs stand.
- *
- * What changed since the files were mapped is known from two sources that are joined in gmem's bitmap: KVM's log of what
- * vCPUs wrote, and the devices' own marks. Only file-backed pages need it: in anonymous ones everything that is not
- * zero has been written.
+ * Guest memory as KVM's slots, and all of it written out while the vCPUs stand. What has changed: delta.h.
  */
 #ifndef VMM_SNAPSHOT_MEMORY_H
 #define VMM_SNAPSHOT_MEMORY_H
@@ -32,13 +28,16 @@ size_t memory_slots(const struct memmap *map, const struct gmem *mem, bool log, 
  */
 int memory_write_all(const struct gmem *mem, const struct memmap *map, int fd, struct memmap *ret);
 
+/* memory_write_layer() - the same with @layer instead of 1; the map then names no other */
+int memory_write_layer(const struct gmem *mem, const struct memmap *map, int fd, uint32_t layer,
+		       struct memmap *ret);
+
 /**
- * memory_write_changed() - only what differs from the files of @map
- * @vm:		its slots' logs are read (and begin anew) into vm->mem->dirty
- * @ret:	zeroed; @map with layer map->layers + 1 where @fd has it
+ * memory_log_slots() - let KVM keep what vCPUs write
+ * @map:	in slots that have file-backed pages; NULL: in all
  * Return: 0 or -errno.
  */
-int memory_write_changed(struct vm *vm, const struct memmap *map, int fd, struct memmap *ret);
+int memory_log_slots(struct vm *vm, const struct memmap *map);
 
 /**
  * memory_remap() - go on with what is in @fd instead of the pages just written to it

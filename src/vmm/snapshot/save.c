@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "vmm/machine.h"
 #include "vmm/snapshot/memory.h"
+#include "vmm/snapshot/precopy.h"
 #include "vmm/snapshot/snapshot.h"
 #include "vmm/snapshot/vcpu_state.h"
 
@@ -100,7 +101,7 @@ static int write_memory(struct machine *m, int fd, uint32_t flags, struct memmap
 		return -EINVAL;
 	/* Without a file below there is nothing to differ from. */
 	if ((flags & VMM_SNAP_DELTA) && m->map.layers > 0)
-		return memory_write_changed(&m->vm, &m->map, fd, ret);
+		return delta_write(&m->vm, &m->map, &m->delta, fd, ret);
 	return memory_write_all(&m->mem, &m->map, fd, ret);
 }
 
@@ -122,24 +123,37 @@ static int write_state(struct machine *m, int fd, const struct memmap *map, stru
 	return r < 0 ? err_sys(err, r, "write the machine's state") : 0;
 }
 
+/* go_on() - over what was written, if that is asked for: memory then differs from nothing */
+static int go_on(struct machine *m, int memory, uint32_t flags, struct memmap *map, struct vial_err *err)
+{
+	int r;
+
+	if (!(flags & VMM_SNAP_REMAP) || m->mem.shared)
+		return 0;
+	r = memory_remap(&m->vm, map, memory);
+	if (r < 0)
+		return err_sys(err, r, "go on with the written memory");
+	delta_done(&m->delta);
+	memmap_done(&m->map);
+	m->map = *map;
+	*map = (struct memmap){ 0 };
+	return 0;
+}
+
 int snapshot_save(struct machine *m, int state, int memory, uint32_t flags, struct vial_err *err)
 {
 	_cleanup_(memmap_done) struct memmap map = { 0 };
 	int r = quiesce(m, err);
 
-	if (r < 0)
-		return r;
-	r = write_memory(m, memory, flags, &map);
-	if (r < 0)
-		return err_sys(err, r, "write the machine's memory");
-	r = write_state(m, state, &map, err);
-	if (r < 0 || !(flags & VMM_SNAP_REMAP) || m->mem.shared)
-		return r;
-	r = memory_remap(&m->vm, &map, memory);
-	if (r < 0)
-		return err_sys(err, r, "go on with the written memory");
-	memmap_done(&m->map);
-	m->map = map;
-	map = (struct memmap){ 0 };
-	return 0;
+	if (!precopy_is(m, memory))
+		precopy_drop(m);
+	if (r == 0) {
+		r = write_memory(m, memory, flags, &map);
+		if (r < 0)
+			r = err_sys(err, r, "write the machine's memory");
+	}
+	r = r ?: write_state(m, state, &map, err);
+	r = r ?: go_on(m, memory, flags, &map, err);
+	precopy_drop(m);
+	return r;
 }

@@ -7,8 +7,10 @@
  * Inflate: chains of le32 page numbers that the guest will not touch; their pages go back to the host. Deflate: numbers
  * of pages that it takes back; nothing is to be done, since a page comes back when it is touched. Free page reporting:
  * chains whose spans are free memory; it goes back, too, and the guest may use it as soon as the chain is returned.
- * Where memory is shared with a file nothing can be given back, and both do nothing but answer; they are offered all
- * the same, so that a snapshot fits whatever memory it is restored into.
+ * Where memory is shared with a file nothing can be given back, and both do nothing but answer.
+ * Reporting is not offered to a guest that boots: a template may be made of it, and to tell of a free block Linux writes into its
+ * page's descriptor, so each box would make a page in 1,024 its own, in the first minute of its life, only to report memory that it
+ * never had; and what is reported counts as written, so a fork would look at all of it.
  * PAGE_POISON is not offered: so a driver that relies on the contents of free pages does not report them.
  *
  * Trust: a guest that names pages in use loses their contents, which is its own affair; numbers outside memory are skipped
@@ -256,14 +258,15 @@ static const struct virtio_ops balloon_ops = {
 	.free = balloon_free,
 };
 
-int balloon_new(const struct virtio_env *env, struct virtio_dev **ret)
+int balloon_new(const struct virtio_env *env, bool reporting, struct virtio_dev **ret)
 {
 	struct balloon *b = calloc(1, sizeof(*b));
 
 	if (!b)
 		return -ENOMEM;
 	virtio_init(&b->dev, &balloon_ops, env);
-	b->dev.features |= 1ULL << VIRTIO_BALLOON_F_DEFLATE_ON_OOM | 1ULL << VIRTIO_BALLOON_F_REPORTING;
+	b->dev.features |= 1ULL << VIRTIO_BALLOON_F_DEFLATE_ON_OOM;
+	b->dev.features |= reporting ? 1ULL << VIRTIO_BALLOON_F_REPORTING : 0;
 	int r = loop_add_timer(env->loop, on_again, b, &b->again);
 	if (r < 0) {
 		balloon_free(&b->dev);

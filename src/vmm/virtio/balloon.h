@@ -10,8 +10,8 @@
 #define BALLOON_PAGE	 4096u
 #define BALLOON_PFNS_MAX 4096u /* page numbers in one chain; Linux sends 256 */
 
-/* balloon_new() - a device with target 0; ops->free() ends it; 0 or -ENOMEM */
-int balloon_new(const struct virtio_env *env, struct virtio_dev **ret);
+/* balloon_new() - a device with target 0; @reporting: free page reporting is offered; ops->free() ends it; 0 or -ENOMEM */
+int balloon_new(const struct virtio_env *env, bool reporting, struct virtio_dev **ret);
 
 /**
  * balloon_target() - ask the guest to give back this much, or to take back what is above it; I/O thread

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@ struct cmd {
 };
 
 static char log_text[400]; /* what happened, in words */
-static int root_result;
+static int root_result, sync_result;
 static power_done_fn *quiesced;
 static void *quiet_user;
 
@@ -88,6 +89,20 @@ int power_quiesce(struct agent *a, bool for_template _unused_, power_done_fn *do
 	a->power.by = quiet_user = user;
 	quiesced = done;
 	return 0;
+}
+
+int filesync_start(struct agent *a, filesync_done_fn *done, void *user)
+{
+	note("sync ");
+	a->filesync.done = done;
+	a->filesync.user = user;
+	return sync_result;
+}
+
+void filesync_forget(struct agent *a, const void *user)
+{
+	if (a->filesync.user == user)
+		a->filesync.done = NULL;
 }
 
 void power_forget(struct agent *a, const void *user)
@@ -367,6 +382,25 @@ static void test_dropped_while_quiet(void **state _unused_)
 	expect_log("drop cmd thaw ");
 }
 
+/* What is asked behind it waits for its answer; where it cannot be done, that is no failure; who is gone gets none. */
+static void test_sync(void **state _unused_)
+{
+	running();
+	sync_result = -EAGAIN;
+	ask(0, AGENT_HOST_SYNC);
+	ask(0, AGENT_HOST_PING);
+	expect_log("sync ");
+	sync_result = 0;
+	ask(0, AGENT_HOST_SYNC);
+	expect_log("sync ");
+	agent.filesync.done(agent.filesync.user);
+	ask(0, AGENT_HOST_SYNC);
+	lose(0);
+	turn();
+	assert_null(agent.filesync.done);
+	log_text[0] = '\0';
+}
+
 static void test_restored(void **state _unused_)
 {
 	quiet();
@@ -403,6 +437,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shut, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dropped_while_quiet, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restored, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restored_by_shut, setup, teardown),
 	};

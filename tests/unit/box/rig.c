@@ -64,6 +64,15 @@ static int fake_resume(struct engine *e, struct vial_err *err _unused_)
 	return 0;
 }
 
+static int fake_write_ahead(struct engine *e, int mem_fd, struct vial_err *err _unused_)
+{
+	if (mem_fd < 0)
+		e->rig->drops++;
+	else
+		e->rig->aheads++;
+	return 0;
+}
+
 static int fake_snapshot(struct engine *e, const struct engine_snapshot *to, struct vial_err *err _unused_)
 {
 	e->rig->snapshots++;
@@ -104,6 +113,7 @@ static const struct engine_ops fake_engine = {
 	.save_template = fake_save,
 	.pause = fake_pause,
 	.resume = fake_resume,
+	.write_ahead = fake_write_ahead,
 	.snapshot = fake_snapshot,
 	.form = ENGINE_FORM_STREAM,
 	.kill = fake_kill,

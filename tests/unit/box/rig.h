@@ -57,7 +57,7 @@ struct rig {
 	const struct engine_events *ev;
 	void *ev_data;
 	int agent_theirs, console_theirs;
-	int kills, saves, pauses, resumes, snapshots;
+	int kills, saves, pauses, resumes, snapshots, aheads, drops;
 	struct engine_snapshot to; /* of the last snapshot */
 	bool save_fails;
 	bool agent_runs; /* vsock */

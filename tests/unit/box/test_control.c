@@ -214,6 +214,8 @@ static uint32_t form_of(uint32_t flags, uint32_t form, enum launch_mode mode)
 	b.r->m.ops = &ops;
 	b.r->m.launch.mode = mode;
 	struct rig_client c = ask_snapshot_with(b.r, MON_SNAPSHOT_FDS, flags);
+	if (b.r->aheads)
+		b.r->ev->written_ahead(b.r->ev_data);
 	say_done(b.r);
 	bool delta = b.r->to.delta;
 	b.r->ev->snapshotted(b.r->ev_data, NULL, true, 0);
@@ -260,6 +262,92 @@ static void test_snapshot(void **state _unused_)
 	assert_true(fstat(b.r->to.state_fd, &is) < 0 || is.st_ino != was.st_ino || is.st_dev != was.st_dev);
 	rig_hang_up(&c);
 	rig_hang_up(&x);
+	end(&b);
+}
+
+/* A snapshot of what changed, of an engine that can write ahead. */
+static struct rig_client ask_delta(struct box *b, struct engine_ops *ops)
+{
+	*ops = *b->r->m.ops;
+	ops->form = ENGINE_FORM_PAIR;
+	b->r->m.ops = ops;
+	b->r->m.launch.mode = LAUNCH_RESTORE;
+	return ask_snapshot_with(b->r, MON_SNAPSHOT_FDS, MON_SNAP_DELTA | MON_SNAP_SYNC);
+}
+
+/* Files first, then memory, while commands run on; then the guest comes to rest. */
+static void test_ahead(void **state _unused_)
+{
+	struct box b = ready();
+	struct engine_ops ops;
+	struct rig_client c = ask_delta(&b, &ops), x = rig_connect(b.r);
+
+	assert_int_equal(count(b.r, AGENT_HOST_SYNC), 1);
+	assert_int_equal(b.r->aheads, 0);
+	say_done(b.r);
+	assert_int_equal(b.r->aheads, 1);
+	rig_exec(&x, "now", 0);
+	assert_int_equal(count(b.r, AGENT_HOST_EXEC), 1);
+	assert_int_equal(count(b.r, AGENT_HOST_QUIESCE), 0);
+	b.r->ev->written_ahead(b.r->ev_data);
+	assert_int_equal(count(b.r, AGENT_HOST_QUIESCE), 1);
+	assert_int_equal(b.r->snapshots, 0);
+	say_done(b.r);
+	assert_int_equal(b.r->snapshots, 1);
+	b.r->ev->snapshotted(b.r->ev_data, NULL, true, 0);
+	rig_expect(b.r, &c, MON_SNAPSHOTTED);
+	say_done(b.r);
+	say_done(b.r);
+	assert_false(b.r->m.held);
+	assert_int_equal(b.r->drops, 0);
+	rig_hang_up(&c);
+	rig_hang_up(&x);
+	end(&b);
+}
+
+/* The guest does not come to rest: what was written ahead is not kept. */
+static void test_ahead_in_vain(void **state _unused_)
+{
+	struct box b = ready();
+	struct engine_ops ops;
+	struct rig_client c = ask_delta(&b, &ops);
+
+	say_done(b.r);
+	b.r->ev->written_ahead(b.r->ev_data);
+	say_failed(b.r, "commands could not be frozen");
+	rig_expect_error(b.r, &c, VIAL_E_ENGINE, "could not be frozen");
+	say_done(b.r); /* thawed */
+	assert_int_equal(b.r->drops, 1);
+	assert_int_equal(b.r->snapshots, 0);
+	rig_hang_up(&c);
+	end(&b);
+}
+
+static void time_out(struct rig *r)
+{
+	loop_timer_set(r->m.control_timer, 1);
+	rig_pump(r);
+}
+
+/* An answer to a sync that was given up is not taken for that of the next. */
+static void test_sync_that_is_late(void **state _unused_)
+{
+	struct box b = ready();
+	struct engine_ops ops;
+	struct rig_client c = ask_delta(&b, &ops), d;
+
+	time_out(b.r);
+	rig_expect_error(b.r, &c, VIAL_E_TIMEOUT, "does not answer");
+	rig_hang_up(&c);
+	d = ask_snapshot_with(b.r, MON_SNAPSHOT_FDS, MON_SNAP_SYNC);
+	assert_int_equal(count(b.r, AGENT_HOST_SYNC), 2);
+	say_done(b.r);
+	assert_int_equal(count(b.r, AGENT_HOST_QUIESCE), 0);
+	say_failed(b.r, "no such thing"); /* it is a favour */
+	assert_int_equal(count(b.r, AGENT_HOST_QUIESCE), 1);
+	say_done(b.r);
+	assert_int_equal(b.r->snapshots, 1);
+	rig_hang_up(&d);
 	end(&b);
 }
 
@@ -330,12 +418,6 @@ static void test_pause_of_a_guest_that_refuses(void **state _unused_)
 	assert_int_equal(b.r->snapshots, 0);
 	rig_hang_up(&c);
 	end(&b);
-}
-
-static void time_out(struct rig *r)
-{
-	loop_timer_set(r->m.control_timer, 1);
-	rig_pump(r);
 }
 
 /* The guest comes to rest just after it was given up: the engine is told once, or the second answer would be one too many. */
@@ -470,6 +552,9 @@ int main(void)
 		cmocka_unit_test(test_in_turn),
 		cmocka_unit_test(test_update),
 		cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_ahead),
+		cmocka_unit_test(test_ahead_in_vain),
+		cmocka_unit_test(test_sync_that_is_late),
 		cmocka_unit_test(test_deltas),
 		cmocka_unit_test(test_snapshot_fails),
 		cmocka_unit_test(test_snapshot_while_paused),

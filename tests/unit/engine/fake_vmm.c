@@ -55,6 +55,8 @@ static void answer(const struct vmm_msg *m, const int *fds)
 	char text[40];
 
 	switch (m->type) {
+	case VMM_AHEAD_DROP:
+		break;
 	case VMM_SNAPSHOT:
 		snprintf(text, sizeof(text), "state %u", m->flags);
 		(void)!write(fds[0], text, strlen(text));
@@ -65,7 +67,9 @@ static void answer(const struct vmm_msg *m, const int *fds)
 		__attribute__((fallthrough));
 	case VMM_PAUSE:
 	case VMM_RESUME:
-		tell_done(m->type, is("disk full") && m->type == VMM_SNAPSHOT ? ENOSPC : 0,
+	case VMM_AHEAD:
+		tell_done(m->type,
+			  is("disk full") && (m->type == VMM_SNAPSHOT || m->type == VMM_AHEAD) ? ENOSPC : 0,
 			  is("disk full") ? "no room\033[0m left" : "");
 		break;
 	case VMM_CONNECT:

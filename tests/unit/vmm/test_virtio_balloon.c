@@ -22,7 +22,7 @@ static int setup(void **state)
 
 	drv_open(&d);
 	const struct virtio_env env = drv_env(&d);
-	assert_int_equal(balloon_new(&env, &d.dev), 0);
+	assert_int_equal(balloon_new(&env, true, &d.dev), 0);
 	drv_start(&d);
 	memset(drv_ram(&d, PAGE_AT), 0xaa, 16 * BALLOON_PAGE);
 	*state = &d;
@@ -97,6 +97,17 @@ static void test_many_numbers(void **state)
 	assert_true(d->dev->failed);
 }
 
+/* A guest that boots is not offered it. */
+static void test_no_reporting(void **state)
+{
+	const struct virtio_env env = drv_env(*state);
+	struct virtio_dev *dev;
+
+	assert_int_equal(balloon_new(&env, false, &dev), 0);
+	assert_int_equal(dev->features >> VIRTIO_BALLOON_F_REPORTING & 1, 0);
+	dev->ops->free(dev);
+}
+
 static void test_reporting(void **state)
 {
 	struct drv *d = *state;
@@ -162,7 +173,7 @@ static void test_shared_memory_keeps_its_bytes(void **state)
 	gmem_done(&d->mem);
 	d->mem = mem;
 	const struct virtio_env env = drv_env(d);
-	assert_int_equal(balloon_new(&env, &d->dev), 0);
+	assert_int_equal(balloon_new(&env, true, &d->dev), 0);
 	drv_start(d);
 	memset(drv_ram(d, PAGE_AT), 0xaa, 16 * BALLOON_PAGE);
 	inflate(d, (uint32_t[]){ PFN }, 1);
@@ -219,6 +230,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_inflate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_numbers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reporting, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_reporting, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_target, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shared_memory_keeps_its_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_snapshot, setup, teardown),

@@ -131,7 +131,8 @@ static struct vmm_msg round_trip(const struct vmm_msg *m, uint8_t packet[VMM_MSG
 
 static void test_messages(void **state _unused_)
 {
-	static const uint16_t plain[] = { VMM_PAUSE, VMM_RESUME, VMM_STATS, VMM_QUIT, VMM_RUNNING };
+	static const uint16_t plain[] = { VMM_PAUSE,   VMM_RESUME, VMM_STATS,	  VMM_QUIT,
+					  VMM_RUNNING, VMM_AHEAD,  VMM_AHEAD_DROP };
 	uint8_t p[VMM_MSG_MAX];
 	size_t n;
 
