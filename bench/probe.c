@@ -5,6 +5,7 @@
  *	bench-probe rtt N	N times "true" to its end, one after the other, one line each
  *	bench-probe apart N	the same, with PAUSE_MS between them
  *	bench-probe pipe MIB	MIB MiB through "cat", there and back; one line: the time
+ *	bench-probe yardstick N	N times a loop of arithmetic, without a box, one line each
  *	bench-probe hold	run "true", write the monitor's process id, keep the box until stdin ends
  */
 #include <inttypes.h>
@@ -19,6 +20,7 @@
 #define CHUNK	     (64 << 10)
 #define N_MAX	     1000000
 #define PAUSE_MS     50
+#define YARD_TURNS   10000000
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 static uint64_t now_ns(void)
@@ -176,11 +178,27 @@ static int in_a_box(job_fn fn, size_t n, struct vial_err *err)
 	return r;
 }
 
+/* Nothing but the processor: what it takes longer now than before, everything does. */
+static void yardstick(long n)
+{
+	for (long i = 0; i < n; i++) {
+		volatile uint64_t x = 1;
+		uint64_t start = now_ns();
+		for (int k = 0; k < YARD_TURNS; k++)
+			x = x * 3 + 1;
+		printf("%" PRIu64 "\n", now_ns() - start);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct vial_err err = VIAL_ERR_INIT;
 	long n = argc > 2 ? strtol(argv[2], NULL, 10) : 1;
 
+	if (argc == 3 && strcmp(argv[1], "yardstick") == 0 && n >= 1 && n <= N_MAX) {
+		yardstick(n);
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(jobs); i++) {
 		if (argc != jobs[i].argc || strcmp(argv[1], jobs[i].name) != 0 || n < 1 || n > N_MAX)
 			continue;
@@ -189,6 +207,6 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench-probe: %s\n", err.msg);
 		return 1;
 	}
-	fprintf(stderr, "usage: bench-probe rtt N | apart N | pipe MIB | hold\n");
+	fprintf(stderr, "usage: bench-probe rtt N | apart N | pipe MIB | hold | yardstick N\n");
 	return 2;
 }

@@ -16,14 +16,15 @@
  * Reentrance: callbacks of streams run inside stream code, so nothing is freed there; they arm the
  * tick, a timer that fires at the end of the same turn of the loop, and that ends what is over.
  *
- * Tidying: what nobody waits for is done TIDY_MS after the end of a command, or while the next one executes: freeing it,
- * which removes its control group, and making the next zygote (zygote.c). A box that runs one command and ends never
- * pays for it, and one that runs many one after the other does it on another vCPU.
+ * Tidying: what nobody waits for is done TIDY_MS after the end of a command: freeing it, which removes its control group, and making
+ * the next zygote (zygote.c). Where there is another vCPU it is done while the next command executes, so that those that come fast, one
+ * after the other, find a zygote, too. A box that runs one command and ends never pays for it; one that lasts LONG_MS is not waited for.
  *
  * Reaping: PID 1 inherits every orphan. One turn reaps REAP_BATCH of them at most, so that a fork bomb
  * cannot keep the host's messages waiting.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,9 @@
 
 #define REAP_BATCH 256
 #define SIGNAL_MAX 64
-#define TIDY_MS	   50
+#define TIDY_MS	   10
+#define LONG_MS	   1000
+#define OVER_MAX   8 /* commands that wait to be tidied up when there is never a pause */
 
 static void arm_tick(struct cmds *cs)
 {
@@ -242,10 +245,28 @@ static void tidy_soon(struct cmds *cs)
 	loop_timer_set(cs->idle, clock_mono_ns() + TIDY_MS * NS_PER_MS);
 }
 
+/* Asked each time: CPUs come and go while a box lives. */
+static bool alone_on_cpu(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
+}
+
+static size_t count_over(const struct cmds *cs)
+{
+	size_t n = 0;
+
+	for (const struct cmd *c = cs->list; c; c = c->next)
+		n += c->over;
+	return n;
+}
+
 void cmds_tidy_meanwhile(struct cmds *cs)
 {
-	if (cs->busy)
-		loop_timer_set(cs->idle, clock_mono_ns());
+	bool now = cs->busy && (!alone_on_cpu() || count_over(cs) >= OVER_MAX);
+
+	loop_timer_set(cs->idle, clock_mono_ns() + (now ? 0 : LONG_MS * NS_PER_MS));
 }
 
 static void end_over(struct cmds *cs)

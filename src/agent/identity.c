@@ -25,9 +25,11 @@
 #include "base/fd.h"
 #include "base/log.h"
 
-#define ENTROPY_MIN 32
-#define ENTROPY_MAX 256
-#define CPUS_MAX    1024
+/* A cache line of the driver, and one of the core. */
+#define HWRNG_FETCHED_MAX 128
+#define ENTROPY_MIN	  32
+#define ENTROPY_MAX	  256
+#define CPUS_MAX	  1024
 
 static const char *const file_names[ID_FILES] = { "hostname", "hosts", "machine-id" };
 
@@ -45,7 +47,8 @@ void identity_init(struct identity *id)
 {
 	char path[64];
 
-	*id = (struct identity){ .urandom = open("/dev/urandom", O_RDWR | O_CLOEXEC) };
+	*id = (struct identity){ .urandom = open("/dev/urandom", O_RDWR | O_CLOEXEC),
+				 .hwrng = open("/dev/hwrng", O_RDONLY | O_NONBLOCK | O_CLOEXEC) };
 	for (id->n_cpus = 1; id->n_cpus < CPUS_MAX; id->n_cpus++) {
 		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u", id->n_cpus);
 		if (access(path, F_OK) < 0)
@@ -74,6 +77,15 @@ static int add_entropy(struct identity *id, struct slice e, struct vial_err *err
 	if (ioctl(id->urandom, RNDRESEEDCRNG) < 0)
 		return err_sys(err, -errno, "reseed the random generator");
 	return 0;
+}
+
+/* What its driver had fetched before the machine was saved would be the same in all that are made of it. */
+static void discard_fetched(const struct identity *id)
+{
+	uint8_t bytes[HWRNG_FETCHED_MAX];
+
+	if (id->hwrng >= 0)
+		(void)!read(id->hwrng, bytes, sizeof(bytes));
 }
 
 static int set_clock(uint64_t wall_ns, struct vial_err *err)
@@ -155,6 +167,7 @@ static int set_cpus(struct identity *id, uint32_t cpus, struct vial_err *err)
 int identity_refresh(struct identity *id, struct cgroups *cs, const struct agent_refresh *m, bool rooted,
 		     struct vial_err *err)
 {
+	discard_fetched(id);
 	int r = add_entropy(id, m->entropy, err);
 
 	if (r == 0)

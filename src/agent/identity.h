@@ -20,9 +20,11 @@ enum identity_file { ID_HOSTNAME, ID_HOSTS, ID_MACHINE_ID, ID_FILES };
  * @sizes:	of what was last written to @files
  * @files:	in memory; bound over the files of the same names in the guest's /etc
  * @urandom:	/dev/urandom, opened before any root that could replace it
+ * @hwrng:	/dev/hwrng, likewise; -1 if there is none
  */
 struct identity {
 	int urandom;
+	int hwrng;
 	int files[ID_FILES];
 	size_t sizes[ID_FILES];
 	bool bound;

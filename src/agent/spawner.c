@@ -73,8 +73,11 @@ static void _noreturn_ serve(int sock)
 
 static void own(uintptr_t from, uintptr_t to)
 {
-	for (uintptr_t at = from; at < to; at += PAGE)
-		*(volatile char *)at = *(volatile char *)at;
+	for (uintptr_t at = from; at < to; at += PAGE) {
+		volatile char *p = (volatile char *)at;
+		char c = *p;
+		*p = c;
+	}
 }
 
 /* Takes back now what is shared with the spawner, rather than at each first write. The stack's end does so by itself. */

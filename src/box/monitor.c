@@ -354,7 +354,6 @@ static const struct engine_events engine_callbacks = { .running = on_running,
 						       .exited = on_exited,
 						       .agent_listens = on_agent_listens };
 
-/* From here on whoever wants to run a command can connect; it waits until the machine is there. */
 static int make_dir(struct monitor *m, struct vial_err *err)
 {
 	int boxes = launch_fd(&m->launch, LAUNCH_FD_BOXES, 0);
@@ -369,7 +368,6 @@ static int make_dir(struct monitor *m, struct vial_err *err)
 		(void)!readlink(m->boxes_path, path, sizeof(path) - 1);
 		return err_sys(err, r, "make the box's directory in '%s'", path);
 	}
-	lifeline_put(m, &(struct mon_msg){ .type = MON_DONE });
 	return 0;
 }
 
@@ -396,6 +394,9 @@ int monitor_start(struct monitor *m, const struct engine_ops *ops, struct vial_e
 	if (r < 0)
 		return err_sys(err, r, "watch the box");
 	loop_timer_set(m->timer, clock_mono_ns() + MON_START_TIMEOUT_S * NS_PER_S);
+	/* Whoever wants to run a command can connect and waits for the machine. Not earlier: why there is none is told here only. */
+	if (m->listening >= 0)
+		lifeline_put(m, &(struct mon_msg){ .type = MON_DONE });
 	return 0;
 }
 

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/sha256.h"
@@ -31,10 +33,25 @@ bool frozen_args_match(int image, const struct qemu_cmd *cmd)
 	       memcmp(want, found, sizeof(want)) == 0 && n_refs == cmd->n_fds + 1;
 }
 
+/* See frozen.h: what is mapped from beyond a file's end cannot be used. */
+static int add_tail(int image)
+{
+	struct rlimit most;
+	struct stat st;
+
+	if (fstat(image, &st) < 0 || getrlimit(RLIMIT_FSIZE, &most) < 0)
+		return -errno;
+	uint64_t bytes = (uint64_t)st.st_size + FROZEN_TAIL_BYTES;
+	if (bytes > most.rlim_cur)
+		return -EFBIG; /* trying it would end this process */
+	return ftruncate(image, (off_t)bytes) < 0 ? -errno : 0;
+}
+
 int frozen_finish(int image, const uint8_t args[32])
 {
 	int r = frozen_check(image, NULL, NULL);
 
+	r = r ?: add_tail(image);
 	if (r < 0)
 		return r;
 	ssize_t n = pwrite(image, args, 32, offsetof(struct frozen_head, args));

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,8 +21,27 @@
 
 bool frozen_wanted(const struct template_env *env, const struct template_spec *spec)
 {
+	struct rlimit files;
+
 	return env->freezer_path && spec->root && spec->host->engine == LAUNCH_QEMU &&
-	       strcmp(spec->host->accel, "tcg") == 0;
+	       strcmp(spec->host->accel, "tcg") == 0 && getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+	       files.rlim_cur >= FROZEN_FDS_WANTED;
+}
+
+/*
+ * The directory of the template that @t was opened from, not one of the same name that took its place while this process waited for
+ * the lock: a frozen QEMU fits one memory file only.
+ */
+static int open_dir(const struct template_env *env, const struct template *t)
+{
+	_cleanup_fd_ int dir = openat(env->dir_fd, t->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat here, opened;
+
+	if (dir < 0 || fstatat(dir, "mem", &here, AT_SYMLINK_NOFOLLOW) < 0 || fstat(t->mem_fd, &opened) < 0)
+		return -errno;
+	if (here.st_ino != opened.st_ino || here.st_dev != opened.st_dev)
+		return -ESTALE;
+	return take_fd(dir);
 }
 
 /* "vial-frozen 1", key, boot, identities; without files: "none" in place of the key */
@@ -60,13 +80,13 @@ static int open_files(int dir, struct template *t)
 
 int frozen_open(const struct template_env *env, struct template *t)
 {
-	_cleanup_fd_ int dir = openat(env->dir_fd, t->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_fd_ int dir = open_dir(env, t);
 	_cleanup_free_ char *found = NULL;
 	char want[META_MAX], key[2 * LINK_KEY_SIZE + 1];
 	int r;
 
 	if (dir < 0)
-		return -errno;
+		return dir;
 	r = fd_read_file_at(dir, "frozen.meta", META_MAX, &found, NULL);
 	if (r < 0)
 		return r;
@@ -87,11 +107,13 @@ int frozen_open(const struct template_env *env, struct template *t)
 
 void frozen_build(const struct template_env *env, const struct template_spec *spec, struct template *t)
 {
-	_cleanup_fd_ int dir = openat(env->dir_fd, t->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_fd_ int dir = open_dir(env, t);
 	struct vial_err err = VIAL_ERR_INIT;
 	char meta[META_MAX], line[sizeof(err.msg) + 100];
-	int r = dir < 0 ? -errno : 0;
+	int r = 0;
 
+	if (dir < 0)
+		return; /* it was replaced: this box starts without */
 	(void)unlinkat(dir, "frozen.meta", 0);
 	if (env->progress)
 		env->progress(env->progress_data,
@@ -107,6 +129,8 @@ void frozen_build(const struct template_env *env, const struct template_spec *sp
 		if (env->progress)
 			env->progress(env->progress_data, line);
 		close_frozen(t);
+		(void)unlinkat(dir, "frozen", 0); /* of no use, and perhaps what has filled the disk */
+		(void)unlinkat(dir, "frozen.upper", 0);
 	}
 	r = meta_text(t, meta);
 	r = r ?: fd_write_file_at(dir, "frozen.meta", meta, strlen(meta), 0600);

@@ -14,6 +14,8 @@
  * kernel's own rules, or returns EINTR.
  * What cannot be noted afterwards is noted when it happens: the calls that make event descriptors and threads are wrapped. Whatever
  * is not known of refuses: a process with a descriptor of another kind, with shared memory, is not frozen.
+ * Random numbers that a library makes from a state in its memory would be the same in every process that is woken, and a guest is
+ * given them for its own (RDRAND, virtio-rng): they are taken from the kernel instead.
  * glibc keeps a thread's id in its control block, at a place that has been the same since 2.4 (TID_OFFSET); it is checked before
  * it is believed, and clone() writes the new id there.
  * Who is trusted: all of this is QEMU's process, before a guest has run anything but an image's own first commands.
@@ -41,14 +43,17 @@
 #include "freeze/freeze.h"
 #include "freeze/sys.h"
 
-#define EXPORT	    __attribute__((visibility("default")))
-#define PARK_SIGNAL SIGFPE /* QEMU leaves it unblocked in all its threads */
-#define PARK_WAIT_S 5
-#define TID_OFFSET  0x2d0
-#define THREADS_MAX 128
-#define SIGNALS_MAX 64
-#define RSEQ_SIG    0x53053053
-#define EXIT_FAILED 71
+#define EXPORT	      __attribute__((visibility("default")))
+#define PARK_SIGNAL   SIGFPE /* QEMU leaves it unblocked in all its threads */
+#define PARK_WAIT_S   5
+#define TID_OFFSET    0x2d0
+#define THREADS_MAX   128
+#define SIGNALS_MAX   64
+#define RSEQ_SIG      0x53053053
+#define EXIT_FAILED   71
+#define STAT_BYTES    1024
+#define FDS_LOOKED_AT 4096
+#define NO_RANDOM     (-206) /* GNUTLS_E_RANDOM_FAILED */
 /* Together more than an allocator has left of what it asked for at first, each less than what it would map by itself (128 KiB). */
 #define HEAP_PIECES	 3
 #define HEAP_PIECE_BYTES 65536
@@ -90,6 +95,7 @@ static struct thread threads[THREADS_MAX];
 static struct thread main_thread;
 static struct kernel_action actions[SIGNALS_MAX + 1];
 static char name[16];
+static long timer_slack;
 static uint32_t n_refs;
 static int parked;
 static bool too_much;
@@ -210,6 +216,33 @@ EXPORT long syscall(long number, ...)
 	return -1;
 }
 
+static int random_bytes(void *to, size_t n)
+{
+	for (uint8_t *p = to; n;) {
+		long r = sys(SYS_getrandom, p, n, 0);
+		if (r < 0 && r != -EINTR)
+			return -1;
+		p += r > 0 ? r : 0;
+		n -= r > 0 ? (size_t)r : 0;
+	}
+	return 0;
+}
+
+/* In place of GnuTLS's and libgcrypt's, one of which QEMU was built with. */
+int gnutls_rnd(int level, void *data, size_t n);
+void gcry_randomize(void *buffer, size_t n, int level);
+
+EXPORT int gnutls_rnd(int level __attribute__((unused)), void *data, size_t n)
+{
+	return random_bytes(data, n) < 0 ? NO_RANDOM : 0;
+}
+
+EXPORT void gcry_randomize(void *buffer, size_t n, int level __attribute__((unused)))
+{
+	if (random_bytes(buffer, n) < 0)
+		give_up("there are no random numbers", n);
+}
+
 struct start {
 	void *(*run)(void *);
 	void *arg;
@@ -316,11 +349,60 @@ static void check_tid(const struct thread *t)
 		give_up("this C library keeps thread ids somewhere else", t->fs);
 }
 
+/* All threads of the process, whoever made them: the 20th field of its line, of which the second, a name, ends at the last ')'. */
+static int count_threads(void)
+{
+	char text[STAT_BYTES];
+	long n = sys(SYS_pread64, FREEZE_FD_STAT, text, sizeof(text), 0), at = n;
+	int field = 2, count = 0;
+
+	while (at > 0 && text[at - 1] != ')')
+		at--;
+	for (; at > 0 && at < n && field <= 20; at++) {
+		if (text[at] == ' ')
+			field++;
+		else if (field == 20)
+			count = count * 10 + (text[at] - '0');
+	}
+	if (count == 0)
+		give_up("its threads cannot be counted", (uint64_t)n);
+	return count;
+}
+
+static int count_noted(int pid)
+{
+	int n = 0;
+
+	for (int i = 0; i < THREADS_MAX; i++) {
+		struct thread *t = &threads[i];
+		if (t->tid && sys(SYS_tgkill, pid, t->tid, 0) < 0)
+			t->tid = 0; /* it ended by pthread_exit() */
+		n += t->tid && t->fs;
+	}
+	return n;
+}
+
+/*
+ * A thread that was made but has not run yet is not noted, one that is about to end not any more: a process without them would
+ * wait for them, or for what they had locked. Both are soon over.
+ */
+static void settle(int pid)
+{
+	static const struct timespec moment = { 0, 1000000 };
+
+	for (int i = 0; count_noted(pid) + 1 != count_threads(); i++) {
+		if (i == PARK_WAIT_S * 1000)
+			give_up("it has a thread that is not known of", (uint64_t)count_threads());
+		sys(SYS_nanosleep, &moment, NULL);
+	}
+}
+
 static void park_all(void)
 {
 	static const struct timespec patience = { PARK_WAIT_S, 0 };
 	int pid = (int)sys(SYS_getpid), wanted = 0, now;
 
+	settle(pid);
 	for (int i = 0; i < THREADS_MAX; i++) {
 		struct thread *t = &threads[i];
 		if (t->tid == 0)
@@ -335,6 +417,8 @@ static void park_all(void)
 	while ((now = __atomic_load_n(&parked, __ATOMIC_SEQ_CST)) < wanted)
 		if (sys(SYS_futex, &parked, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, now, &patience) == -ETIMEDOUT)
 			give_up("a thread does not stop", (uint64_t)(wanted - now));
+	if (count_threads() != wanted + 1)
+		give_up("threads came or went meanwhile", (uint64_t)wanted);
 }
 
 static uint64_t count_of(int fd)
@@ -389,10 +473,19 @@ static void note_open(int fd)
 	}
 }
 
+/* QEMU gets such a one when it has used up all numbers below. */
+static void refuse_high(void)
+{
+	for (int fd = FROZEN_FD_REF + (int)n_refs; fd < FDS_LOOKED_AT; fd++)
+		if ((fd < FREEZE_FD_MAPS || fd > FREEZE_FD_STAT) && sys(SYS_fcntl, fd, F_GETFD, 0) >= 0)
+			give_up("a descriptor of too high a number", (uint64_t)fd);
+}
+
 static void note_kernel_state(void)
 {
 	while (n_refs < FROZEN_REFS_MAX && sys(SYS_fcntl, FROZEN_FD_REF + n_refs, F_GETFD, 0) >= 0)
 		n_refs++;
+	refuse_high();
 	for (int fd = 0; fd < FROZEN_FDS_MAX; fd++) {
 		if (sys(SYS_fcntl, fd, F_GETFD, 0) >= 0)
 			note_open(fd);
@@ -402,6 +495,7 @@ static void note_kernel_state(void)
 	for (int sig = 1; sig <= SIGNALS_MAX; sig++)
 		sys(SYS_rt_sigaction, sig, NULL, &actions[sig], 8);
 	sys(SYS_prctl, PR_GET_NAME, name);
+	timer_slack = sys(SYS_prctl, PR_GET_TIMERSLACK);
 }
 
 /* ---- waking ---- */
@@ -494,6 +588,8 @@ static void wake(void)
 	make_descriptors();
 	sys(SYS_munmap, FROZEN_LOW, FROZEN_LOW_END - FROZEN_LOW);
 	sys(SYS_prctl, PR_SET_NAME, name);
+	if (timer_slack > 0)
+		sys(SYS_prctl, PR_SET_TIMERSLACK, timer_slack); /* of the threads made next, too */
 	for (int i = 0; i < THREADS_MAX; i++)
 		if (threads[i].tid)
 			make_thread(&threads[i]);
@@ -564,6 +660,7 @@ static void __attribute__((constructor)) begin(void)
 	end_heap();
 	open_as("/proc/self/maps", FREEZE_FD_MAPS);
 	open_as("/proc/self/pagemap", FREEZE_FD_PAGEMAP);
+	open_as("/proc/self/stat", FREEZE_FD_STAT);
 	sigfillset(&a.sa_mask);
 	a.sa_handler = freeze;
 	(void)sigaction(FROZEN_SIGNAL, &a, NULL);

@@ -11,6 +11,7 @@
 /* Opened when the library is loaded, while opens are answered; used when the process freezes. */
 #define FREEZE_FD_MAPS	  FROZEN_FD_FILE
 #define FREEZE_FD_PAGEMAP (FROZEN_FD_FILE + 1)
+#define FREEZE_FD_STAT	  (FROZEN_FD_FILE + 2)
 
 /* struct context - a place in the program to come back to; context.S.h knows the order */
 struct context {

@@ -3,7 +3,8 @@
  * A frozen process: one file from which a QEMU that has already started, and has translated what its guest will run, is
  * brought back in a few milliseconds. Written by freeze.c inside that QEMU, mapped by thaw.c; README.md tells the story.
  *
- * File: struct frozen_head in the first FROZEN_HEAD_BYTES, then pages.
+ * File: struct frozen_head in the first FROZEN_HEAD_BYTES, then pages, then a hole of FROZEN_TAIL_BYTES: an allocator makes a
+ * large piece larger by mremap(), and where the piece is mapped from here, so is what it grows by.
  * Whoever can write such a file decides what the process does: it is made and kept like a template, and taken from nowhere else.
  */
 #ifndef FREEZE_FROZEN_H
@@ -11,8 +12,9 @@
 
 #include <stdint.h>
 
-#define FROZEN_MAGIC	  "vialice\1"
+#define FROZEN_MAGIC	  "vialice\2"
 #define FROZEN_HEAD_BYTES (1UL << 20)
+#define FROZEN_TAIL_BYTES (4ULL << 30) /* more than a process may grow by */
 #define FROZEN_MAPS_MAX	  24576
 #define FROZEN_FILES_MAX  96
 #define FROZEN_PATH_MAX	  216
@@ -26,6 +28,9 @@
 #define FROZEN_REFS_MAX 150
 #define FROZEN_FD_FILE	(FROZEN_FD_REF + FROZEN_REFS_MAX) /* frozen_head.files */
 #define FROZEN_FD_END	(FROZEN_FD_FILE + FROZEN_FILES_MAX)
+#define FROZEN_FDS_WANTED                                     \
+	(FROZEN_FD_END + FROZEN_REFS_MAX + FROZEN_FILES_MAX + \
+	 16) /* RLIMIT_NOFILE: each is moved up before it is placed */
 
 /* Addresses that a frozen process does not use: while it freezes its tables lie here, while it thaws its loader. */
 #define FROZEN_LOW	 0x10000000UL /* vial-thaw is linked to run here: see meson.build */

@@ -18,10 +18,12 @@ def test_root_in_the_guest_stops_the_agents_helper(vial, sig):
         helpers = d.run(box, HELPERS).split()
         assert len(helpers) == 1, helpers
         d.run(box, f"kill -{sig} {helpers[0]}")
-        for i in range(5):
+        for i in range(20):
             assert d.run(box, f"echo {i}") == f"{i}\n"
         after = d.run(box, HELPERS).split()
         assert len(after) == 1 and after != helpers, (helpers, after)
+        groups = int(d.run(box, "ls -d /sys/fs/cgroup/vial/*/ | wc -l"))
+        assert 0 < groups < 20, f"{groups} control groups after 20 commands without a pause"
         assert d.run(box, ZOMBIES) == "0\n"
 
 

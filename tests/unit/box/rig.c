@@ -21,6 +21,10 @@ static int fake_start(struct loop *loop _unused_, const struct launch *l _unused
 		      const struct engine_events *ev, void *data, struct engine **ret,
 		      struct vial_err *err _unused_)
 {
+	char c;
+
+	/* Nobody has been told yet that he can connect: a reason why this fails would not reach him. */
+	assert_int_equal(recv(starting->lifeline, &c, 1, MSG_PEEK | MSG_DONTWAIT), -1);
 	*ret = calloc(1, sizeof(**ret));
 	(*ret)->rig = starting;
 	starting->ev = ev;

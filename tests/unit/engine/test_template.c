@@ -3,27 +3,34 @@
 #include "test.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "base/err.h"
 #include "engine/template.h"
 #include "engine/template_build.h"
+#include "engine/template_frozen.h"
+#include "freeze/frozen.h"
 
 #define MEM_DATA KIB(256)
 
 static int builds, complaints;
-static bool build_fails;
+static bool build_fails, try_fails;
 
-/* Nothing is frozen here: there is no engine. */
+/* Nothing runs here: files are all there is of what was frozen. */
 int template_freeze(const struct template_env *env _unused_, const struct template_spec *spec _unused_,
-		    int dir _unused_, struct template *t _unused_, struct vial_err *err)
+		    int dir, struct template *t _unused_, struct vial_err *err _unused_)
 {
-	return err_set(err, VIAL_E_UNSUPPORTED, "no engine");
+	static const struct frozen_head head = { .magic = FROZEN_MAGIC };
+
+	assert_int_equal(fd_write_file_at(dir, "frozen", &head, sizeof(head), 0600), 0);
+	assert_int_equal(fd_write_file_at(dir, "frozen.upper", "upper", 5, 0600), 0);
+	return 0;
 }
 
 int template_try_frozen(const struct template_env *env _unused_, const struct template_spec *spec _unused_,
 			const struct template *t _unused_, struct vial_err *err)
 {
-	return err_set(err, VIAL_E_UNSUPPORTED, "no engine");
+	return try_fails ? err_set(err, VIAL_E_ENGINE, "it does not wake") : 0;
 }
 
 int template_build(const struct template_env *env, const struct template_spec *spec, const char *tmp,
@@ -70,7 +77,7 @@ static int setup(void **state)
 	struct rig *r = calloc(1, sizeof(*r));
 
 	builds = complaints = 0;
-	build_fails = false;
+	build_fails = try_fails = false;
 	strcpy(r->host.digest, "d1");
 	strcpy(r->host.machine, "m");
 	strcpy(r->host.accel, "tcg");
@@ -315,6 +322,86 @@ static void test_build_fails(void **state)
 	open_expect(r, 2); /* nothing of the failed one is in the way */
 }
 
+static void want_frozen(struct rig *r)
+{
+	r->env.freezer_path = "freezer";
+	r->host.engine = LAUNCH_QEMU;
+	r->spec.root = &r->root;
+}
+
+static ino_t frozen_meta(struct rig *r)
+{
+	_cleanup_fd_ int fd = file(r, "frozen.meta", O_RDONLY);
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return st.st_ino;
+}
+
+/* One process opens a template and waits for the lock; meanwhile another makes it anew, and freezes it. */
+static void test_frozen_of_another(void **state)
+{
+	struct rig *r = *state;
+	struct template old = TEMPLATE_NONE;
+
+	want_frozen(r);
+	open_expect(r, 1);
+	assert_true(r->t.frozen_fd >= 0 && r->t.frozen_upper_fd >= 0);
+	memcpy(old.key, r->t.key, sizeof(old.key));
+	old.mem_fd = dup(r->t.mem_fd);
+	assert_int_equal(frozen_open(&r->env, &old), 0);
+	close(old.frozen_fd);
+	close(old.frozen_upper_fd);
+	old.frozen_fd = old.frozen_upper_fd = -1;
+
+	template_done(&r->t);
+	assert_int_equal(template_open(&r->env, &r->spec, true, &r->t, NULL), 0);
+	assert_int_equal(builds, 2);
+	ino_t meta = frozen_meta(r);
+	assert_true(frozen_open(&r->env, &old) < 0);
+	assert_int_equal(old.frozen_fd, -1);
+	frozen_build(&r->env, &r->spec, &old);
+	assert_int_equal(old.frozen_fd, -1);
+	assert_int_equal(frozen_meta(r), meta);
+	open_expect(r, 2);
+	assert_true(r->t.frozen_fd >= 0);
+	template_done(&old);
+}
+
+static void test_frozen_in_vain(void **state)
+{
+	struct rig *r = *state;
+	char path[80];
+
+	want_frozen(r);
+	try_fails = true;
+	open_expect(r, 1);
+	assert_int_equal(r->t.frozen_fd, -1);
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", r->t.key, i ? "frozen" : "frozen.upper");
+		assert_int_equal(faccessat(r->env.dir_fd, path, F_OK, 0), -1);
+	}
+	try_fails = false;
+	open_expect(r, 1);
+	assert_int_equal(r->t.frozen_fd, -1); /* not tried each time */
+}
+
+/* Where it could not be given all its descriptors a machine is started the ordinary way. */
+static void test_frozen_needs_descriptors(void **state)
+{
+	struct rig *r = *state;
+	struct rlimit before, few;
+
+	want_frozen(r);
+	assert_true(frozen_wanted(&r->env, &r->spec));
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){ FROZEN_FDS_WANTED - 1, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	bool wanted = frozen_wanted(&r->env, &r->spec);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_false(wanted);
+}
+
 /* The cache holds what fits; the longest unused go, never the one just built. */
 static void test_eviction(void **state)
 {
@@ -351,6 +438,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_parts_missing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_meta_nonsense, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_build_fails, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frozen_of_another, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frozen_in_vain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frozen_needs_descriptors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_eviction, setup, teardown),
 	};
 

@@ -2,14 +2,16 @@
 /*
  * A process to be frozen: subject [WHAT], started with vial-freeze.so. It does what QEMU does that matters here: threads that
  * hand a turn around, event descriptors, epoll, signalfd, heap and thread-local variables, floating point. A byte on descriptor 0 is
- * answered on descriptor 1 with how many rounds there were; its end makes it check itself and exit.
+ * answered on descriptor 1 with how many rounds there were and a random number; its end makes it check itself and exit.
  * WHAT is something that cannot be frozen: "shared" memory, a "timer" descriptor, a "file" that nobody knows of, a descriptor
- * registered with "epoll".
+ * registered with "epoll", a "thread" that pthread_create() did not make, a descriptor of a
+ * "high" number.
  */
 #include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,13 +20,20 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define SLACK_NS    12345
 #define WORKERS	    3
 #define PIECES	    4000
 #define PIECE_BYTES 1000
+#define BIG_BYTES \
+	(1 << 20) /* the allocator has a mapping for this alone, which it makes larger by mremap() */
+#define GROWN_BYTES (64 << 20) /* more than the image has */
+
+int gnutls_rnd(int level, void *data, size_t n);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -96,6 +105,17 @@ static void *nothing(void *arg)
 	return arg;
 }
 
+static void grow(char *big)
+{
+	volatile char *grown = realloc(big, GROWN_BYTES);
+
+	if (!grown || grown[0] != 'b' || grown[BIG_BYTES - 1] != 'b')
+		_exit(12);
+	for (size_t i = 0; i < GROWN_BYTES; i += 4096)
+		grown[i] = 'g';
+	free((void *)grown);
+}
+
 /* Exits with the number of what is not as it was. */
 static void check(int epfd, int event, int sigfd, const char *heap, char **pieces, long rounds)
 {
@@ -132,7 +152,25 @@ static void check(int epfd, int event, int sigfd, const char *heap, char **piece
 	memset(more, 1, 8 << 20);
 	if (fcntl(event, F_GETFD) != FD_CLOEXEC)
 		_exit(9);
+	if (prctl(PR_GET_TIMERSLACK) != SLACK_NS)
+		_exit(11);
 	_exit(0);
+}
+
+static int wait_for_ever(void *arg)
+{
+	(void)arg;
+	for (;;)
+		pause();
+	return 0;
+}
+
+static int bare_thread(void)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+	static char stack[65536] __attribute__((aligned(16)));
+
+	return clone(wait_for_ever, stack + sizeof(stack), flags, NULL);
 }
 
 static void spoil(const char *what, int epfd, int event)
@@ -148,6 +186,10 @@ static void spoil(const char *what, int epfd, int event)
 		r = open("/proc/self/exe", O_RDONLY) < 0;
 	else if (strcmp(what, "epoll") == 0)
 		r = epoll_ctl(epfd, EPOLL_CTL_ADD, event, &any) < 0;
+	else if (strcmp(what, "high") == 0)
+		r = fcntl(event, F_DUPFD, 700) < 0;
+	else if (strcmp(what, "thread") == 0)
+		r = bare_thread() < 0;
 	if (r)
 		_exit(20);
 }
@@ -156,7 +198,7 @@ int main(int argc, char **argv)
 {
 	int event = eventfd(3, EFD_NONBLOCK | EFD_CLOEXEC), epfd = epoll_create1(EPOLL_CLOEXEC), sigfd;
 	struct epoll_event once = { .events = EPOLLIN };
-	char *heap = malloc(200000), **pieces = calloc(PIECES, sizeof(*pieces));
+	char *heap = malloc(200000), *big = malloc(BIG_BYTES), **pieces = calloc(PIECES, sizeof(*pieces));
 	sigset_t set;
 	pthread_t t;
 	long rounds = 0;
@@ -166,7 +208,9 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	sigfd = signalfd(-1, &set, SFD_NONBLOCK);
 	signal(SIGUSR2, on_signal);
+	prctl(PR_SET_TIMERSLACK, SLACK_NS);
 	strcpy(heap, "on the heap");
+	memset(big, 'b', BIG_BYTES);
 	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event, &once) < 0 ||
 	    epoll_ctl(epfd, EPOLL_CTL_DEL, event, NULL) < 0)
 		return 21;
@@ -178,15 +222,20 @@ int main(int argc, char **argv)
 		spoil(argv[1], epfd, event);
 	for (;;) {
 		struct pollfd in = { .fd = 0, .events = POLLIN };
-		char c, text[40];
+		unsigned long long random;
+		char c, text[60];
 
 		round_trip();
 		rounds++;
 		if (poll(&in, 1, 1) <= 0)
 			continue;
-		if (read(0, &c, 1) != 1)
+		if (read(0, &c, 1) != 1) {
+			grow(big);
 			check(epfd, event, sigfd, heap, pieces, rounds);
-		int n = snprintf(text, sizeof(text), "%ld\n", rounds);
+		}
+		if (gnutls_rnd(0, &random, sizeof(random)) != 0)
+			return 25;
+		int n = snprintf(text, sizeof(text), "%ld %llx\n", rounds, random);
 		if (write(1, text, (size_t)n) != n)
 			return 23;
 	}

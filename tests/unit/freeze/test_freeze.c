@@ -92,16 +92,24 @@ static void read_line(const struct subject *s, char *text, size_t n)
 	text[at] = '\0';
 }
 
-static long ask(const struct subject *s)
+/* How many rounds there were; @ret_random: may be NULL */
+static long ask_both(const struct subject *s, unsigned long long *ret_random)
 {
-	char text[80];
+	char text[80], *end;
 
 	assert_int_equal(write(s->to, "x", 1), 1);
 	read_line(s, text, sizeof(text));
-	long n = strtol(text, NULL, 10);
+	long n = strtol(text, &end, 10);
 	if (n <= 0)
 		fail_msg("it said: %s", text);
+	if (ret_random)
+		*ret_random = strtoull(end, NULL, 16);
 	return n;
+}
+
+static long ask(const struct subject *s)
+{
+	return ask_both(s, NULL);
 }
 
 static int end(struct subject *s)
@@ -114,45 +122,54 @@ static int end(struct subject *s)
 	return status;
 }
 
-static void test_woken_thrice(void **state _unused_)
+static struct frozen finish(int image)
 {
 	static const char *const anywhere[] = { "/", NULL };
+	static const uint8_t args[32];
+	struct frozen f = { .n_fds = 0 };
+
+	assert_int_equal(frozen_finish(image, args), 0);
+	assert_int_equal(frozen_check(image, anywhere, &f), 0);
+	return f;
+}
+
+static void test_woken_thrice(void **state _unused_)
+{
 	_cleanup_fd_ int image = new_image();
 	struct subject s = start_subject(NULL, image);
-	struct frozen f = { .n_fds = 0 };
 	char *argv[] = { (char *)"thawed", NULL }, *none[] = { NULL };
+	unsigned long long random[3];
 	long before = ask(&s);
 
 	assert_int_equal(kill(s.pid, FROZEN_SIGNAL), 0);
 	assert_int_equal(end(&s), 0);
-	assert_int_equal(frozen_check(image, anywhere, &f), 0);
+	struct frozen f = finish(image);
 	assert_true(f.n_fds >= 3); /* itself, the C library, the loader */
 	for (int i = 0; i < 3; i++) {
 		s = start(THAW, argv, none, image, &f);
-		long n = ask(&s);
+		long n = ask_both(&s, &random[i]);
 		assert_true(n > before);
 		assert_true(ask(&s) > n);
 		int status = end(&s);
 		assert_true(WIFEXITED(status));
 		assert_int_equal(WEXITSTATUS(status), 0); /* the subject's own checks */
 	}
+	assert_true(random[0] != random[1] && random[1] != random[2] && random[0] != random[2]);
 	frozen_done(&f);
 }
 
 static void test_at_any_moment(void **state _unused_)
 {
-	static const char *const anywhere[] = { "/", NULL };
 	char *argv[] = { (char *)"thawed", NULL }, *none[] = { NULL };
 
 	for (int i = 0; i < 20; i++) {
 		_cleanup_fd_ int image = new_image();
 		struct subject s = start_subject(NULL, image);
-		struct frozen f = { .n_fds = 0 };
 		ask(&s);
 		usleep((useconds_t)(i * 137)); /* wherever its threads are by then */
 		assert_int_equal(kill(s.pid, FROZEN_SIGNAL), 0);
 		assert_int_equal(end(&s), 0);
-		assert_int_equal(frozen_check(image, anywhere, &f), 0);
+		struct frozen f = finish(image);
 		s = start(THAW, argv, none, image, &f);
 		ask(&s);
 		assert_int_equal(end(&s), 0);
@@ -181,6 +198,8 @@ static void test_refusals(void **state _unused_)
 	refused("timer", "descriptor of unknown kind");
 	refused("file", "a file that is not among those given");
 	refused("epoll", "registered with epoll");
+	refused("high", "a descriptor of too high a number");
+	refused("thread", "a thread that is not known of");
 }
 
 static void test_damaged(void **state _unused_)
